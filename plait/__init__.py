@@ -1,0 +1,65 @@
+"""plait composes async Python into workflows that can be run in process, or durably.
+
+The names that a newcomer looks for are here; each lives in one of the subpackages, beside what it
+belongs with: `plait.primitives`, `plait.recovery`, `plait.performance`, `plait.testing`,
+`plait.durable`, `plait.observability`.
+"""
+
+from plait.observability import ambient_runtime as _ambient_runtime
+from plait.performance import CachePrimitive
+from plait.primitives import (
+    ConditionalPrimitive,
+    Failure,
+    MapPrimitive,
+    Outcome,
+    ParallelPrimitive,
+    PermanentError,
+    PlaitError,
+    RecordedError,
+    ReducePrimitive,
+    RouterPrimitive,
+    SequentialPrimitive,
+    SerializationError,
+    Step,
+    StepTimeoutError,
+    Success,
+    UnknownRouteError,
+    WorkflowContext,
+    WorkflowPrimitive,
+    _ambient,
+    step,
+)
+from plait.primitives._public import publish as _publish
+from plait.recovery import FallbackPrimitive, RetryPrimitive, TimeoutPrimitive
+from plait.testing import MockPrimitive
+
+__all__ = [
+    "CachePrimitive",
+    "ConditionalPrimitive",
+    "Failure",
+    "FallbackPrimitive",
+    "MapPrimitive",
+    "MockPrimitive",
+    "Outcome",
+    "ParallelPrimitive",
+    "PermanentError",
+    "PlaitError",
+    "RecordedError",
+    "ReducePrimitive",
+    "RetryPrimitive",
+    "RouterPrimitive",
+    "SequentialPrimitive",
+    "SerializationError",
+    "Step",
+    "StepTimeoutError",
+    "Success",
+    "TimeoutPrimitive",
+    "UnknownRouteError",
+    "WorkflowContext",
+    "WorkflowPrimitive",
+    "step",
+]
+
+_ambient.use(_ambient_runtime)
+
+_publish(globals())

@@ -1,0 +1,43 @@
+"""The exceptions of the durable runner.
+
+PlaitError
+ ├── JournalError                the journal cannot be used, or no longer by this runner
+ ├── RunNotFoundError            also a LookupError: no run of that id is in the journal
+ └── PermanentError
+      ├── RunConflictError       a run of that id was started with something else
+      └── WorkflowChangedError   the code no longer fits what the journal says was done
+"""
+
+from __future__ import annotations
+
+from plait.primitives import PermanentError, PlaitError
+
+
+class JournalError(PlaitError):
+    """The journal cannot be used: it is not one, is damaged or full, or another runner has it."""
+
+
+class RunNotFoundError(PlaitError, LookupError):
+    """No run of that id is in the journal."""
+
+
+class RunConflictError(PermanentError):
+    """A run of that id was started with another workflow or another input."""
+
+
+class WorkflowChangedError(PermanentError):
+    """The workflow no longer fits the journal of a run that it is to go on with.
+
+    The run is left as it is: it goes on once the workflow fits again.
+
+    Args:
+        message: What differs.
+        path: The first node that differs.
+    """
+
+    def __init__(self, message: str, path: str) -> None:
+        super().__init__(message, path)
+        self.path = path
+
+    def __str__(self) -> str:
+        return str(self.args[0])

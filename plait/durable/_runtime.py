@@ -1,0 +1,223 @@
+"""The runtime that journals: it hands back what is recorded, and records what is not."""
+
+from __future__ import annotations
+
+import re
+import time
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from plait.durable._codec import digest
+from plait.durable._errors import JournalError, WorkflowChangedError
+from plait.durable._journal import Kind, Record
+from plait.primitives import SerializationError
+from plait.primitives._context import current_context
+from plait.primitives._encoding import decode, encode
+from plait.primitives._errors import Abort, note_failure
+from plait.primitives._runtime import Runtime
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Coroutine, Iterable
+
+    from plait.durable._codec import JsonCodec
+    from plait.durable._journal import Journal
+    from plait.primitives import WorkflowContext, WorkflowPrimitive
+
+In = TypeVar("In")
+T = TypeVar("T")
+
+_NAME = re.compile(r"(/\d+):[^/\[]*")
+
+
+class DurableRuntime(Runtime):
+    """Executes one run.
+
+    Args:
+        journal: Where its records go.
+        run: The run's key in the journal.
+        records: What is recorded of it already.
+        codec: How results are encoded.
+        inner: The runtime for what is executed in earnest.
+    """
+
+    def __init__(
+        self,
+        journal: Journal,
+        run: int,
+        records: Iterable[Record],
+        codec: JsonCodec,
+        inner: Runtime | None,
+    ) -> None:
+        super().__init__(inner)
+        self._journal = journal
+        self._run = run
+        self._codec = codec
+        self._records = {record.path: record for record in records}
+        # The same place under another name is a workflow that was changed.
+        self._places = {_NAME.sub(r"\1", path): path for path in self._records}
+        self._data: dict[str, bytes] = {}
+        self._sleeps: dict[str, int] = {}
+        self.failures: set[str] = set()
+        """Where the failures happened that nothing has handled so far."""
+        self.replayed = 0
+        """How many nodes were handed back from the journal."""
+        self.executed = 0
+        """How many nodes were executed in earnest and recorded."""
+
+    def perform(
+        self,
+        primitive: WorkflowPrimitive[In, T],
+        execute: Callable[[Any, In, WorkflowContext], Coroutine[Any, Any, T]],
+        input_data: In,
+        context: WorkflowContext,
+    ) -> Coroutine[Any, Any, T]:
+        """Hand back what is recorded of a node, or execute it and record what became of it."""
+        if primitive._is_leaf:
+            # Here, and not in the coroutine: the input is what it is when the call is made.
+            return self._leaf(primitive, execute, input_data, context, digest(input_data))
+        return self._composite(super().perform(primitive, execute, input_data, context), context)
+
+    async def sleep(self, seconds: float, context: WorkflowContext) -> None:
+        """Wait until the time that was recorded when the wait began."""
+        path = f"{context.path}/sleep"
+        count = self._sleeps[path] = self._sleeps.get(path, 0) + 1
+        until = await self._until(path if count == 1 else f"{path} {count}", seconds)
+        await super().sleep(max(0.0, until - time.time()), context)
+
+    async def within(
+        self, seconds: float, call: Callable[[], Awaitable[T]], context: WorkflowContext
+    ) -> T:
+        """Run a call under the deadline that was recorded when it began."""
+        until = await self._until(f"{context.path}/deadline", seconds)
+        return await super().within(max(0.0, until - time.time()), call, context)
+
+    async def _until(self, path: str, seconds: float) -> float:
+        record = self._records.get(path)
+        if record is not None:
+            return float(record.payload)
+        until = time.time() + seconds
+        await self._write(path, Kind.TIME, b"", repr(until).encode(), None)
+        return until
+
+    async def _composite(self, call: Coroutine[Any, Any, T], context: WorkflowContext) -> T:
+        result = await call
+        if self.failures:
+            self._handle_below(context.path)
+        return result
+
+    async def _leaf(
+        self,
+        primitive: WorkflowPrimitive[In, T],
+        execute: Callable[[Any, In, WorkflowContext], Coroutine[Any, Any, T]],
+        input_data: In,
+        context: WorkflowContext,
+        input_digest: bytes,
+    ) -> T:
+        path = context.path
+        if self._records:
+            record = self._records.get(path)
+            if record is not None:
+                return self._replay(record, primitive, input_digest, context)
+            self._refuse_change(path)
+        token = current_context.set(context)
+        try:
+            result = await super().perform(primitive, execute, input_data, context)
+            payload = self._codec.encode(result, primitive)
+            data = self._changes(context.data)
+        except Exception as error:
+            note_failure(error, context)
+            self.failures.add(path)
+            self.executed += 1
+            await self._write(path, Kind.ERROR, input_digest, encode(error), None)
+            raise
+        finally:
+            current_context.reset(token)
+        self.executed += 1
+        await self._write(path, Kind.VALUE, input_digest, payload, data)
+        if self.failures:
+            self._handle_below(path)
+        return result
+
+    async def _write(
+        self, path: str, kind: Kind, input_digest: bytes, payload: bytes, data: bytes | None
+    ) -> None:
+        record = Record(self._run, path, kind.value, input_digest, payload, data)
+        try:
+            await self._journal.append(record)
+        except JournalError as error:
+            # Not the step's failure: nothing may be retried, or go on, that is not recorded.
+            raise Abort(error) from error
+
+    def _replay(
+        self,
+        record: Record,
+        primitive: WorkflowPrimitive[Any, T],
+        input_digest: bytes,
+        context: WorkflowContext,
+    ) -> T:
+        if record.digest != input_digest:
+            msg = (
+                f"{record.path!r} got another input than the one that its result is recorded for: "
+                "the workflow was changed, or does something different each time outside of a step"
+            )
+            raise Abort(WorkflowChangedError(msg, record.path))
+        try:
+            outcome = (
+                decode(record.payload)
+                if record.kind == Kind.ERROR
+                else self._codec.decode(record.payload, primitive)
+            )
+            if record.data is not None:
+                self._apply(record.data, context.data)
+        except ValueError as error:
+            msg = f"what is recorded for {record.path!r} cannot be decoded: {error}"
+            raise Abort(JournalError(msg)) from error
+        self.replayed += 1
+        if record.kind == Kind.ERROR:
+            self.failures.add(record.path)
+            raise outcome
+        if self.failures:
+            self._handle_below(record.path)
+        result: T = outcome
+        return result
+
+    def _refuse_change(self, path: str) -> None:
+        recorded = self._places.get(_NAME.sub(r"\1", path))
+        if recorded is not None:
+            msg = f"{path!r} is recorded as {recorded!r}: the workflow was changed since"
+            raise Abort(WorkflowChangedError(msg, recorded))
+
+    def _handle_below(self, path: str) -> None:
+        below = (f"{path}/", f"{path}[")
+        self.failures = {failure for failure in self.failures if not failure.startswith(below)}
+
+    def _changes(self, data: dict[str, Any]) -> bytes | None:
+        """What changed in the run's data since the last record, nested changes too."""
+        if not data and not self._data:
+            return None
+        changed: dict[str, Any] = {}
+        for key, value in data.items():
+            try:
+                encoded = encode(value)
+            except SerializationError as error:
+                where = f"context.data[{key!r}]{error.where}"
+                raise SerializationError(error.part, where, error.reason) from None
+            if self._data.get(key) != encoded:
+                self._data[key] = encoded
+                changed[key] = value
+        removed = [key for key in self._data if key not in data]
+        for key in removed:
+            del self._data[key]
+        return encode((changed, removed)) if changed or removed else None
+
+    def _apply(self, encoded: bytes, data: dict[str, Any]) -> None:
+        changed, removed = decode(encoded)
+        for key, value in changed.items():
+            data[key] = value
+            self._data[key] = encode(value)
+        for key in removed:
+            data.pop(key, None)
+            self._data.pop(key, None)
+
+    def remember(self, data: dict[str, Any]) -> None:
+        """Take the data as it is as known to the journal."""
+        self._data = {key: encode(value) for key, value in data.items()}

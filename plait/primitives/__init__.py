@@ -1,0 +1,47 @@
+"""The algebra: primitives, the operators that compose them, and the context they run under."""
+
+from plait.primitives._base import WorkflowPrimitive
+from plait.primitives._conditional import ConditionalPrimitive
+from plait.primitives._context import WorkflowContext
+from plait.primitives._errors import (
+    PermanentError,
+    PlaitError,
+    RecordedError,
+    SerializationError,
+    StepTimeoutError,
+    UnknownRouteError,
+)
+from plait.primitives._map import MapPrimitive
+from plait.primitives._outcome import Failure, Outcome, Success
+from plait.primitives._parallel import ParallelPrimitive
+from plait.primitives._public import publish as _publish
+from plait.primitives._reduce import ReducePrimitive
+from plait.primitives._router import RouterPrimitive
+from plait.primitives._runtime import Runtime
+from plait.primitives._sequential import SequentialPrimitive
+from plait.primitives._step import Step, step
+
+__all__ = [
+    "ConditionalPrimitive",
+    "Failure",
+    "MapPrimitive",
+    "Outcome",
+    "ParallelPrimitive",
+    "PermanentError",
+    "PlaitError",
+    "RecordedError",
+    "ReducePrimitive",
+    "RouterPrimitive",
+    "Runtime",
+    "SequentialPrimitive",
+    "SerializationError",
+    "Step",
+    "StepTimeoutError",
+    "Success",
+    "UnknownRouteError",
+    "WorkflowContext",
+    "WorkflowPrimitive",
+    "step",
+]
+
+_publish(globals())

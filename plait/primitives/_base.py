@@ -1,0 +1,308 @@
+"""The door that every execution passes through, and the operators that compose."""
+
+from __future__ import annotations
+
+import copy
+import functools
+import inspect
+from abc import ABC, abstractmethod
+from types import MethodType
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    ClassVar,
+    Generic,
+    Self,
+    TypeAlias,
+    TypeVar,
+    TypeVarTuple,
+    overload,
+)
+
+from plait.primitives._context import WorkflowContext, current_context
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Coroutine
+
+    from plait.primitives._parallel import ParallelPrimitive
+    from plait.primitives._sequential import SequentialPrimitive
+
+In = TypeVar("In", contravariant=True)
+Out = TypeVar("Out", covariant=True)
+T = TypeVar("T")
+Ts = TypeVarTuple("Ts")
+
+if TYPE_CHECKING:
+    Operand: TypeAlias = "WorkflowPrimitive[In, Out] | Callable[[In], Awaitable[Out]]"
+
+
+class WorkflowPrimitive(ABC, Generic[In, Out]):
+    """A typed unit of async work that composes.
+
+    A subclass writes `async def execute(self, input_data, context)` and nothing else. `a >> b`
+    feeds the output of one to the next, `a | b` gives both the same input at the same time; either
+    side may also be a function of one argument (the input) or two (the input, the context).
+
+    A class of your own that executes other primitives lists them in `children`; each call of one
+    is then a node of its own, in the order of the calls.
+
+    Example:
+        >>> from plait import WorkflowContext, WorkflowPrimitive
+        >>> class Scale(WorkflowPrimitive[float, float]):
+        ...     def __init__(self, factor: float) -> None:
+        ...         self.factor = factor
+        ...
+        ...     async def execute(self, input_data: float, context: WorkflowContext) -> float:
+        ...         return input_data * self.factor
+        >>> workflow = Scale(2) >> (Scale(10) | round)
+        >>> workflow.run_sync(1.2)
+        (24.0, 2)
+        >>> print(workflow)
+        Scale >> (Scale | round)
+    """
+
+    _name: str | None = None
+    _kind: ClassVar[str] = ""
+    _attempts: int = 0
+    # Whether a node's result is more than what follows from its children's: a journal keeps those.
+    _is_leaf: ClassVar[bool] = True
+    # `execute` as its class wrote it, and what the door does with it where there is no runtime.
+    _undoored: ClassVar[Callable[..., Coroutine[Any, Any, Any]]]
+    _bare_execute: ClassVar[Callable[..., Coroutine[Any, Any, Any]]]
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        execute = cls.__dict__.get("execute")
+        if execute is None or getattr(execute, "__isabstractmethod__", False):
+            return
+        if inspect.isgeneratorfunction(execute) or inspect.isasyncgenfunction(execute):
+            msg = f"{cls.__name__}.execute is a generator; it must be an `async def` that returns"
+            raise TypeError(msg)
+        numbers = (
+            cls.children is not WorkflowPrimitive.children
+            and cls._place is WorkflowPrimitive._place
+        )
+        cls._undoored = execute
+        cls._bare_execute = _numbering(execute) if numbers else execute
+        cls.execute = _door(execute, cls._bare_execute)  # type: ignore[method-assign]
+
+    @abstractmethod
+    def execute(self, input_data: In, context: WorkflowContext) -> Coroutine[Any, Any, Out]:
+        """Do the work.
+
+        Args:
+            input_data: What the node before it returned, or what the run was started with.
+            context: The run, and this node's place in it.
+        """
+
+    def __call__(self, input_data: In) -> Coroutine[Any, Any, Out]:
+        """Execute as part of the run that the caller is in, or with a new context.
+
+        Args:
+            input_data: The input.
+        """
+        return self.execute(input_data, current_context.get() or WorkflowContext())
+
+    def run_sync(
+        self, input_data: In, context: WorkflowContext | None = None, *, backend: str = "asyncio"
+    ) -> Out:
+        """Execute from code that is not async, on an event loop of its own.
+
+        Args:
+            input_data: The input.
+            context: The context; a new one where none is given.
+            backend: "asyncio" or "trio".
+
+        Raises:
+            RuntimeError: An event loop already runs in this thread.
+        """
+        # anyio is only needed here and off the asyncio path; most programs never get to it.
+        import anyio
+        import sniffio
+
+        try:
+            running = sniffio.current_async_library()
+        except sniffio.AsyncLibraryNotFoundError:
+            return anyio.run(self._run, input_data, context or WorkflowContext(), backend=backend)
+        msg = (
+            f"{self.name}.run_sync() was called inside a running {running} event loop, which it "
+            "would block; use `await workflow(data)` there"
+        )
+        raise RuntimeError(msg)
+
+    @overload
+    def __rshift__(self, other: WorkflowPrimitive[Out, T]) -> SequentialPrimitive[In, T]: ...
+    @overload
+    def __rshift__(self, other: Callable[[Out], Awaitable[T]]) -> SequentialPrimitive[In, T]: ...
+    @overload
+    def __rshift__(
+        self, other: Callable[[Out, WorkflowContext], Awaitable[T]]
+    ) -> SequentialPrimitive[In, T]: ...
+    @overload
+    def __rshift__(self, other: Callable[[Out], T]) -> SequentialPrimitive[In, T]: ...
+    @overload
+    def __rshift__(
+        self, other: Callable[[Out, WorkflowContext], T]
+    ) -> SequentialPrimitive[In, T]: ...
+    def __rshift__(self, other: Any) -> SequentialPrimitive[In, Any]:
+        """`self >> other`: the output of `self` is the input of `other`."""
+        from plait.primitives._sequential import SequentialPrimitive
+
+        return SequentialPrimitive((self, other))
+
+    @overload
+    def __rrshift__(self, other: Callable[[T], Awaitable[In]]) -> SequentialPrimitive[T, Out]: ...
+    @overload
+    def __rrshift__(
+        self, other: Callable[[T, WorkflowContext], Awaitable[In]]
+    ) -> SequentialPrimitive[T, Out]: ...
+    @overload
+    def __rrshift__(self, other: Callable[[T], In]) -> SequentialPrimitive[T, Out]: ...
+    @overload
+    def __rrshift__(
+        self, other: Callable[[T, WorkflowContext], In]
+    ) -> SequentialPrimitive[T, Out]: ...
+    def __rrshift__(self, other: Any) -> SequentialPrimitive[Any, Out]:
+        """`other >> self`, for a function on the left."""
+        from plait.primitives._sequential import SequentialPrimitive
+
+        return SequentialPrimitive((other, self))
+
+    @overload
+    def __or__(self, other: ParallelPrimitive[In, *Ts]) -> ParallelPrimitive[In, Out, *Ts]: ...
+    @overload
+    def __or__(self, other: WorkflowPrimitive[In, T]) -> ParallelPrimitive[In, Out, T]: ...
+    @overload
+    def __or__(self, other: Callable[[In], Awaitable[T]]) -> ParallelPrimitive[In, Out, T]: ...
+    @overload
+    def __or__(
+        self, other: Callable[[In, WorkflowContext], Awaitable[T]]
+    ) -> ParallelPrimitive[In, Out, T]: ...
+    @overload
+    def __or__(self, other: Callable[[In], T]) -> ParallelPrimitive[In, Out, T]: ...
+    @overload
+    def __or__(
+        self, other: Callable[[In, WorkflowContext], T]
+    ) -> ParallelPrimitive[In, Out, T]: ...
+    def __or__(self, other: Any) -> ParallelPrimitive[Any, *tuple[Any, ...]]:
+        """`self | other`: both get the same input at the same time; the result is a tuple."""
+        from plait.primitives._parallel import ParallelPrimitive
+
+        return ParallelPrimitive((self, other))
+
+    @overload
+    def __ror__(self, other: Callable[[In], Awaitable[T]]) -> ParallelPrimitive[In, T, Out]: ...
+    @overload
+    def __ror__(
+        self, other: Callable[[In, WorkflowContext], Awaitable[T]]
+    ) -> ParallelPrimitive[In, T, Out]: ...
+    @overload
+    def __ror__(self, other: Callable[[In], T]) -> ParallelPrimitive[In, T, Out]: ...
+    @overload
+    def __ror__(
+        self, other: Callable[[In, WorkflowContext], T]
+    ) -> ParallelPrimitive[In, T, Out]: ...
+    def __ror__(self, other: Any) -> ParallelPrimitive[Any, *tuple[Any, ...]]:
+        """`other | self`, for a function on the left."""
+        from plait.primitives._parallel import ParallelPrimitive
+
+        return ParallelPrimitive((other, self))
+
+    def named(self, name: str) -> Self:
+        """A copy under a name of its own, which composing does not take apart.
+
+        Args:
+            name: How paths, traces and the durable runner call it.
+        """
+        if not name:
+            msg = f"the name of {self} must not be empty"
+            raise ValueError(msg)
+        clone = copy.copy(self)
+        clone._name = name
+        return clone
+
+    @property
+    def name(self) -> str:
+        """What this node is called in traces and diagrams."""
+        return self._name or self._kind or type(self).__name__.removesuffix("Primitive")
+
+    @property
+    def label(self) -> str:
+        """What this node is called in a path; a wrapper goes by what it wraps."""
+        return self.name
+
+    @property
+    def children(self) -> tuple[WorkflowPrimitive[Any, Any], ...]:
+        """The primitives that this one executes."""
+        return ()
+
+    def describe(self) -> dict[str, Any]:
+        """The shape as data: `name`, `type`, and `children` of the same form.
+
+        Example:
+            >>> from plait import step
+            >>> (step(len) >> str).describe()["children"][0]
+            {'name': 'len', 'type': 'Step', 'children': []}
+        """
+        return {
+            "name": self.name,
+            "type": type(self).__name__,
+            "children": [child.describe() for child in self.children],
+        }
+
+    def __str__(self) -> str:
+        if self._name is not None or not self.children:
+            return self.name
+        return f"{self.name}({', '.join(str(child) for child in self.children)})"
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self}>"
+
+    def _place(self, cursor: Any) -> tuple[str, WorkflowPrimitive[Any, Any]]:
+        """What the place `cursor` below this node adds to the path, and who is there."""
+        raise LookupError(cursor)
+
+    def _bare(self) -> Callable[[Any, WorkflowContext], Coroutine[Any, Any, Any]]:
+        """What the door does for this primitive where there is no runtime."""
+        return MethodType(type(self)._bare_execute, self)
+
+    async def _run(self, input_data: In, context: WorkflowContext) -> Out:
+        # anyio.run wants a coroutine function, which a door is not.
+        return await self.execute(input_data, context)
+
+
+def _door(
+    execute: Callable[..., Coroutine[Any, Any, T]], bare: Callable[..., Coroutine[Any, Any, T]]
+) -> Callable[..., Coroutine[Any, Any, T]]:
+    # A plain function: an `async def` here would cost every step one more frame.
+    @functools.wraps(execute)
+    def door(
+        self: WorkflowPrimitive[Any, T], input_data: Any, context: WorkflowContext
+    ) -> Coroutine[Any, Any, T]:
+        try:
+            runtime = context._runtime
+        except AttributeError:
+            msg = (
+                f"{self.name}.execute(input_data, context) takes a WorkflowContext, got "
+                f"{context!r}; pass WorkflowContext(), or call `await {self.name}(data)`"
+            )
+            raise TypeError(msg) from None
+        if runtime is None:
+            return bare(self, input_data, context)
+        if type(self).execute is not door:
+            # Reached through super(): part of the execution that is already under way.
+            return execute(self, input_data, context)
+        return runtime.run(self, execute, input_data, context)
+
+    return door
+
+
+def _numbering(
+    execute: Callable[..., Coroutine[Any, Any, T]],
+) -> Callable[..., Coroutine[Any, Any, T]]:
+    def bare(
+        self: WorkflowPrimitive[Any, T], input_data: Any, context: WorkflowContext
+    ) -> Coroutine[Any, Any, T]:
+        return execute(self, input_data, context.numbering(self))
+
+    return bare

@@ -1,0 +1,112 @@
+"""Time and concurrency on asyncio itself."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import suppress
+from contextvars import copy_context
+from functools import partial
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from plait.primitives._concurrency._group import (
+    DeadlineExceededError,
+    Deliver,
+    Gathered,
+    Group,
+    Source,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Coroutine
+
+T = TypeVar("T")
+
+
+async def sleep(seconds: float) -> None:
+    """Wait for `seconds`."""
+    await asyncio.sleep(seconds)
+
+
+async def within(seconds: float, call: Callable[[], Awaitable[T]]) -> T:
+    """Run a call under a deadline."""
+    scope = asyncio.timeout(seconds)
+    try:
+        async with scope:
+            return await call()
+    except TimeoutError as error:
+        if scope.expired():
+            raise DeadlineExceededError from error
+        raise
+
+
+def waiter_factory() -> Callable[[], asyncio.Future[Any]]:
+    """Makes what one task awaits and another sets."""
+    return asyncio.get_running_loop().create_future
+
+
+def call_soon() -> Callable[[Callable[[], None]], object]:
+    """Has a function called on this event loop soon, from any thread."""
+    return asyncio.get_running_loop().call_soon_threadsafe
+
+
+async def gather(calls: Source[T], limit: int | None) -> Gathered[T]:
+    """Run calls at the same time and wait for all of them."""
+    return await AsyncioGroup(calls, limit).run()
+
+
+async def fold(calls: Source[T], limit: int, deliver: Deliver[T]) -> Gathered[T]:
+    """Run calls at the same time and hand on each result in the order of the calls."""
+    return await AsyncioGroup(calls, limit, deliver=deliver).run()
+
+
+class AsyncioGroup(Group[T]):
+    """A group of asyncio tasks."""
+
+    async def run(self) -> Gathered[T]:
+        """Run every call and wait for all of them, also when cancelled meanwhile."""
+        self._loop = asyncio.get_running_loop()
+        self._context = copy_context()
+        self._tasks: set[asyncio.Task[T]] = set()
+        self._parked: asyncio.Future[None] | None = None
+        try:
+            return await self._drive()
+        except BaseException:
+            self._stop()
+            while self._running:
+                # Cancelled again: what brought us here is raised once the tasks have ended.
+                with suppress(asyncio.CancelledError):
+                    await self._park()
+            raise
+        finally:
+            await self._close_stream()
+
+    def _spawn(self, index: int, call: Coroutine[Any, Any, T]) -> None:
+        task = self._loop.create_task(call, context=self._context.copy())
+        self._tasks.add(task)
+        task.add_done_callback(partial(self._task_ended, index))
+
+    def _task_ended(self, index: int, task: asyncio.Task[T]) -> None:
+        self._tasks.discard(task)
+        if task.cancelled():
+            if self._stopped:
+                self._running -= 1
+                if not self._running:
+                    self._unpark()
+            else:
+                self._failed(index, asyncio.CancelledError())
+        elif (error := task.exception()) is not None:
+            self._failed(index, error)
+        else:
+            self._finished(index, task.result())
+
+    def _cancel_tasks(self) -> None:
+        for task in self._tasks:
+            task.cancel()
+
+    async def _park(self) -> None:
+        self._parked = self._loop.create_future()
+        await self._parked
+
+    def _unpark(self) -> None:
+        if self._parked is not None and not self._parked.done():
+            self._parked.set_result(None)

@@ -1,0 +1,34 @@
+"""A function that decides which way a run goes: a node, so that a durable run remembers it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from plait.primitives._base import WorkflowPrimitive
+from plait.primitives._step import Step
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from plait.primitives._context import WorkflowContext
+
+T = TypeVar("T")
+
+
+class Decision(WorkflowPrimitive[Any, T]):
+    """Asks a function, and reads its answer.
+
+    Args:
+        function: Is given the input and the context, or the input alone; sync or async.
+        read: Makes the decision of what the function returned.
+    """
+
+    def __init__(self, function: Callable[..., Any], read: Callable[[Any], T]) -> None:
+        step = Step[Any, ..., Any](function, pair=True)
+        self._name = step.name
+        self._ask = step._bare()
+        self._read = read
+
+    async def execute(self, input_data: Any, context: WorkflowContext) -> T:
+        """Ask the function."""
+        return self._read(await self._ask(input_data, context))

@@ -1,0 +1,155 @@
+"""The exceptions of the algebra, and the note that says where a failure happened.
+
+    PlaitError
+     ├── PermanentError              a failure that trying again cannot mend
+     │    ├── SerializationError     a value has no form that gives it back
+     │    └── UnknownRouteError      also a LookupError: a router named a route it does not have
+     ├── RecordedError               a journal kept a failure whose class cannot be built again
+     └── StepTimeoutError            also a TimeoutError: a Timeout's own deadline passed
+
+The durable runner's exceptions hang below the same root, in `plait.durable`.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from plait.primitives._context import WorkflowContext
+
+_PATH_ATTRIBUTE = "__plait_path__"
+
+
+class PlaitError(Exception):
+    """The root of every exception that plait itself raises."""
+
+
+class PermanentError(PlaitError):
+    """Raise it, or a subclass, where trying again cannot help: no retry will.
+
+    Example:
+        >>> from plait import PermanentError, RetryPrimitive
+        >>> def charge(card: str) -> str:
+        ...     raise PermanentError(f"card {card} is closed")
+        >>> RetryPrimitive(charge).run_sync("42")
+        Traceback (most recent call last):
+        ...
+        plait.PermanentError: card 42 is closed
+        in step 'charge' (charge, attempt 1 of 4)
+    """
+
+
+class RecordedError(PlaitError):
+    """A failure that a journal kept, of a class that cannot be built again.
+
+    Args:
+        type_name: The class that it was, as `module:qualified.name`.
+        message: What it said.
+    """
+
+    def __init__(self, type_name: str, message: str) -> None:
+        super().__init__(type_name, message)
+        self.type_name = type_name
+        self.message = message
+
+    def __str__(self) -> str:
+        return f"{self.type_name.partition(':')[2]}: {self.message}"
+
+
+class SerializationError(PermanentError):
+    """A value, or a part of one, has no form as JSON that gives it back.
+
+    Args:
+        part: The part.
+        where: The way to it from the value, such as `.items[3]`.
+        reason: Why not.
+    """
+
+    def __init__(self, part: object, where: str, reason: str) -> None:
+        super().__init__(part, where, reason)
+        self.part = part
+        self.where = where
+        self.reason = reason
+
+    def __str__(self) -> str:
+        kind = type(self.part)
+        place = f" at {self.where}" if self.where else ""
+        return f"cannot encode {kind.__module__}.{kind.__qualname__}{place}: {self.reason}"
+
+
+class Abort(BaseException):
+    """Ends a run from inside of it: no primitive handles it, and nothing more is recorded.
+
+    Args:
+        error: What the run's caller is told.
+    """
+
+    def __init__(self, error: Exception) -> None:
+        super().__init__(error)
+        self.error = error
+
+
+class StepTimeoutError(PlaitError, TimeoutError):
+    """The deadline of a `TimeoutPrimitive` passed.
+
+    Args:
+        message: What was not finished.
+        seconds: The deadline that passed, in seconds.
+    """
+
+    def __init__(self, message: str, seconds: float) -> None:
+        super().__init__(message, seconds)
+        self.seconds = seconds
+
+    def __str__(self) -> str:
+        return str(self.args[0])
+
+
+class UnknownRouteError(PermanentError, LookupError):
+    """A router's function named a route that the router does not have.
+
+    Args:
+        router: The router's name.
+        route: What the function returned.
+        routes: The routes there are.
+    """
+
+    def __init__(self, router: str, route: object, routes: Iterable[str]) -> None:
+        self.router = router
+        self.route = route
+        self.routes = tuple(routes)
+        super().__init__(router, route, self.routes)
+
+    def __str__(self) -> str:
+        known = ", ".join(repr(route) for route in self.routes)
+        return f"{self.router!r} was sent to route {self.route!r}; its routes are {known}"
+
+
+def failed_path(error: BaseException) -> str | None:
+    """The path of the node in which an error was raised, or None when no node saw it.
+
+    Args:
+        error: An exception that came out of a workflow.
+    """
+    path: str | None = getattr(error, _PATH_ATTRIBUTE, None)
+    return path
+
+
+def note_failure(error: Exception, context: WorkflowContext) -> bool:
+    """Note on an error the node it was raised in, once: the deepest node that sees it.
+
+    A node's parents see the same error pass by, so an error that already names a node below this
+    one is left as it is. An error object that is raised again elsewhere gets the new place.
+
+    Returns:
+        Whether this is where it was raised.
+    """
+    path = context.path
+    noted = failed_path(error)
+    if noted is not None and noted.startswith(path):
+        return False
+    setattr(error, _PATH_ATTRIBUTE, path)
+    error.add_note(f"in step {context.label!r} ({context.place})")
+    return True

@@ -1,0 +1,178 @@
+"""Several primitives at the same time."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import partial
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar, TypeVarTuple, cast, overload
+
+from plait.primitives._base import In, WorkflowPrimitive
+from plait.primitives._errors import note_failure
+from plait.primitives._outcome import (
+    OnError,
+    check_errors,
+    check_limit,
+    collecting,
+    results_of,
+)
+from plait.primitives._step import as_primitive
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Sequence
+
+    from plait.primitives._concurrency import Call
+    from plait.primitives._context import WorkflowContext
+
+T = TypeVar("T")
+Ts = TypeVarTuple("Ts")
+Us = TypeVarTuple("Us")
+
+
+class ParallelPrimitive(WorkflowPrimitive[In, tuple[*Ts]], Generic[In, *Ts]):
+    """Gives every branch the same input at the same time; what `a | b` makes.
+
+    The result is a tuple in the order of the branches; of a dict of branches, a dict. The first
+    branch that fails cancels the others, waits until they have ended, and its error is raised.
+
+    Parallels inside a parallel are flattened, so that `|` is associative; one with a name or
+    options of its own stays whole.
+
+    Args:
+        branches: The branches, at least one: a sequence, or a dict by name.
+        max_concurrency: How many run at once; None for all.
+        errors: "raise", or "collect" for a `Success` or `Failure` of each branch as the result.
+
+    Raises:
+        ValueError: There are no branches, or an option is out of its range.
+        TypeError: A branch is neither a primitive nor a function of one or two arguments.
+
+    Example:
+        >>> from plait import ParallelPrimitive
+        >>> ParallelPrimitive({"low": min, "high": max}).run_sync([3, 1, 2])
+        {'low': 1, 'high': 3}
+    """
+
+    _kind: ClassVar[str] = "parallel"
+    _is_leaf: ClassVar[bool] = False
+
+    def __init__(
+        self,
+        branches: Sequence[WorkflowPrimitive[Any, Any] | Any] | Mapping[str, Any],
+        *,
+        max_concurrency: int | None = None,
+        errors: OnError = "raise",
+    ) -> None:
+        self._limit = check_limit(max_concurrency, "a ParallelPrimitive")
+        self._collects = check_errors(errors, "a ParallelPrimitive")
+        self._keys: tuple[str, ...] | None = None
+        flat: list[WorkflowPrimitive[Any, Any]] = []
+        if isinstance(branches, Mapping):
+            self._keys = tuple(branches)
+            flat.extend(map(as_primitive, branches.values()))
+        else:
+            for branch in map(as_primitive, branches):
+                flat.extend(branch.children if _is_plain(branch) else (branch,))
+        if not flat:
+            msg = "a ParallelPrimitive needs at least one branch, got none"
+            raise ValueError(msg)
+        self._branches = tuple(flat)
+
+    async def execute(self, input_data: In, context: WorkflowContext) -> tuple[*Ts]:
+        """Execute the branches at the same time."""
+        results = await run_branches(
+            self,
+            list(enumerate(self._branches)),
+            input_data,
+            context,
+            limit=self._limit,
+            collects=self._collects,
+        )
+        keys = self._keys
+        output = tuple(results) if keys is None else dict(zip(keys, results, strict=True))
+        return cast("tuple[*Ts]", output)
+
+    @overload  # type: ignore[override]
+    def __or__(
+        self, other: ParallelPrimitive[In, *Us]
+    ) -> ParallelPrimitive[In, *tuple[Any, ...]]: ...
+    @overload
+    def __or__(self, other: WorkflowPrimitive[In, T]) -> ParallelPrimitive[In, *Ts, T]: ...
+    @overload
+    def __or__(self, other: Callable[[In], Awaitable[T]]) -> ParallelPrimitive[In, *Ts, T]: ...
+    @overload
+    def __or__(
+        self, other: Callable[[In, WorkflowContext], Awaitable[T]]
+    ) -> ParallelPrimitive[In, *Ts, T]: ...
+    @overload
+    def __or__(self, other: Callable[[In], T]) -> ParallelPrimitive[In, *Ts, T]: ...
+    @overload
+    def __or__(
+        self, other: Callable[[In, WorkflowContext], T]
+    ) -> ParallelPrimitive[In, *Ts, T]: ...
+    def __or__(  # pyright: ignore[reportIncompatibleMethodOverride]
+        self, other: Any
+    ) -> ParallelPrimitive[Any, *tuple[Any, ...]]:
+        """`self | other`: one branch more."""
+        return ParallelPrimitive((self, other))
+
+    @property
+    def children(self) -> tuple[WorkflowPrimitive[Any, Any], ...]:
+        """The branches."""
+        return self._branches
+
+    def __str__(self) -> str:
+        if self._name is not None:
+            return self._name
+        if self._keys is None:
+            return f"({' | '.join(str(branch) for branch in self._branches)})"
+        pairs = zip(self._keys, self._branches, strict=True)
+        return f"({' | '.join(f'{key}: {branch}' for key, branch in pairs)})"
+
+    def _place(self, cursor: int) -> tuple[str, WorkflowPrimitive[Any, Any]]:
+        branch = self._branches[cursor]
+        if self._keys is not None:
+            return f"/{self._keys[cursor]}", branch
+        return f"/{cursor + 1}:{branch.label}", branch
+
+
+async def run_branches(
+    owner: WorkflowPrimitive[Any, Any],
+    branches: Sequence[tuple[Any, WorkflowPrimitive[Any, Any]]],
+    input_data: Any,
+    context: WorkflowContext,
+    *,
+    limit: int | None = None,
+    collects: bool = False,
+) -> list[Any]:
+    """Give branches the same input at the same time, each at its own place below `owner`.
+
+    Args:
+        owner: The primitive that they are children of.
+        branches: The place of each, and the primitive.
+        input_data: The input of all.
+        context: The context of `owner`.
+        limit: How many run at once; None for all.
+        collects: Whether a failure is a value, in place of being raised.
+    """
+    frames = [context.enter(owner, cursor) for cursor, _ in branches]
+    calls: list[Call[Any]] = [
+        partial(branch.execute, input_data, frame)
+        for (_, branch), frame in zip(branches, frames, strict=True)
+    ]
+    if collects:
+        calls = [collecting(*call) for call in zip(calls, frames, strict=True)]
+    gathered = await context.gather(calls, limit)
+    for index, error in gathered.failures:
+        if isinstance(error, Exception):
+            note_failure(error, frames[index])
+    return results_of(gathered)
+
+
+def _is_plain(branch: WorkflowPrimitive[Any, Any]) -> bool:
+    return (
+        type(branch) is ParallelPrimitive
+        and branch._name is None
+        and branch._keys is None
+        and branch._limit is None
+        and not branch._collects
+    )

@@ -1,0 +1,41 @@
+"""What wrappers share: one primitive inside."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from plait.primitives._base import In, Out, WorkflowPrimitive
+from plait.primitives._step import as_primitive
+
+if TYPE_CHECKING:
+    from plait.primitives._base import Operand
+
+
+class Wrapper(WorkflowPrimitive[In, Out]):
+    """A primitive around one other, by whose label it goes in paths.
+
+    Args:
+        primitive: The one inside.
+
+    Raises:
+        TypeError: It cannot be composed.
+    """
+
+    _is_leaf: ClassVar[bool] = False
+    _inside: ClassVar[str] = ""
+
+    def __init__(self, primitive: Operand[Any, Any]) -> None:
+        self._primitive = as_primitive(primitive)
+
+    @property
+    def label(self) -> str:
+        """The label of what is inside."""
+        return self._name or self._primitive.label
+
+    @property
+    def children(self) -> tuple[WorkflowPrimitive[Any, Any], ...]:
+        """What is inside."""
+        return (self._primitive,)
+
+    def _place(self, cursor: Any) -> tuple[str, WorkflowPrimitive[Any, Any]]:
+        return self._inside.format(cursor), self._primitive

@@ -1,0 +1,92 @@
+"""How long to wait before each retry: schedules that compose."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Backoff:
+    """A schedule of waits, in seconds: one for each retry, endless or not.
+
+    Where a schedule ends, so do the retries.
+
+    Attributes:
+        waits: Makes the waits anew.
+
+    Example:
+        >>> from plait.recovery import constant, exponential
+        >>> list(constant(1).up_to(2).then(exponential(5).capped(12)).up_to(5))
+        [1, 1, 5, 10, 12]
+    """
+
+    waits: Callable[[], Iterable[float]]
+
+    def __iter__(self) -> Iterator[float]:
+        return iter(self.waits())
+
+    def capped(self, max_delay: float) -> Backoff:
+        """The same schedule with no wait longer than `max_delay` seconds."""
+        _check(max_delay, "max_delay")
+        return Backoff(lambda: (min(wait, max_delay) for wait in self))
+
+    def up_to(self, retries: int) -> Backoff:
+        """The first `retries` waits of the schedule."""
+        _check(retries, "retries")
+        return Backoff(lambda: itertools.islice(self, retries))
+
+    def then(self, other: Backoff) -> Backoff:
+        """This schedule to its end, then the other."""
+        return Backoff(lambda: itertools.chain(self, other))
+
+
+def constant(seconds: float) -> Backoff:
+    """The same wait before every retry.
+
+    Args:
+        seconds: The wait.
+
+    Raises:
+        ValueError: It is negative.
+    """
+    _check(seconds, "seconds")
+    return Backoff(lambda: itertools.repeat(seconds))
+
+
+def exponential(base: float, *, factor: float = 2, max_delay: float | None = None) -> Backoff:
+    """Waits that grow by a factor each time.
+
+    Args:
+        base: The first wait, in seconds.
+        factor: What each wait is multiplied by for the next.
+        max_delay: The longest wait, in seconds.
+
+    Raises:
+        ValueError: One of them is negative, or the factor below 1.
+
+    Example:
+        >>> from plait.recovery import exponential
+        >>> list(exponential(0.5, max_delay=3).up_to(4))
+        [0.5, 1.0, 2.0, 3]
+    """
+    _check(base, "base")
+    if factor < 1:
+        msg = f"factor={factor!r} must be at least 1"
+        raise ValueError(msg)
+
+    def waits() -> Iterator[float]:
+        wait = base
+        while True:
+            yield wait
+            wait *= factor
+
+    backoff = Backoff(waits)
+    return backoff if max_delay is None else backoff.capped(max_delay)
+
+
+def _check(number: float, option: str) -> None:
+    if number < 0:
+        msg = f"{option}={number!r} must not be negative"
+        raise ValueError(msg)

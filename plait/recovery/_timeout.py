@@ -1,0 +1,68 @@
+"""A deadline."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING, ClassVar
+
+from plait.primitives._base import In, Out
+from plait.primitives._concurrency import DeadlineExceededError
+from plait.primitives._errors import StepTimeoutError, note_failure
+from plait.primitives._wrapper import Wrapper
+
+if TYPE_CHECKING:
+    from plait.primitives._base import Operand
+    from plait.primitives._context import WorkflowContext
+
+
+class TimeoutPrimitive(Wrapper[In, Out]):
+    """Executes a primitive, and cancels it when it takes too long.
+
+    Only this deadline becomes a `StepTimeoutError`: a `TimeoutError` that the primitive raises by
+    itself stays what it is.
+
+    Args:
+        primitive: What is executed.
+        timeout_seconds: The deadline, in seconds from its start.
+
+    Raises:
+        ValueError: The deadline is not positive.
+        TypeError: The primitive cannot be composed.
+
+    Example:
+        >>> import asyncio
+        >>> from plait import StepTimeoutError, TimeoutPrimitive
+        >>> try:
+        ...     TimeoutPrimitive(asyncio.sleep, 0.01).run_sync(60)
+        ... except StepTimeoutError as error:
+        ...     print(error)
+        'sleep' did not finish within 0.01 s
+    """
+
+    _kind: ClassVar[str] = "timeout"
+    _inside: ClassVar[str] = "/timed"
+    # Whether the deadline passed does not follow from what is inside.
+    _is_leaf: ClassVar[bool] = True
+
+    def __init__(self, primitive: Operand[In, Out], timeout_seconds: float) -> None:
+        if not timeout_seconds > 0:
+            msg = f"timeout_seconds={timeout_seconds!r} must be positive"
+            raise ValueError(msg)
+        super().__init__(primitive)
+        self._seconds = timeout_seconds
+
+    async def execute(self, input_data: In, context: WorkflowContext) -> Out:
+        """Execute the primitive under the deadline."""
+        frame = context.enter(self, 0)
+        call = partial(self._primitive.execute, input_data, frame)
+        try:
+            result: Out = await frame.within(self._seconds, call)
+        except DeadlineExceededError:
+            msg = f"{self._primitive.label!r} did not finish within {self._seconds:g} s"
+            timed_out = StepTimeoutError(msg, self._seconds)
+            note_failure(timed_out, frame)
+            raise timed_out from None
+        except Exception as error:
+            note_failure(error, frame)
+            raise
+        return result

@@ -10,6 +10,7 @@ from plait.performance import CachePrimitive
 from plait.primitives import (
     ConditionalPrimitive,
     Failure,
+    Future,
     MapPrimitive,
     Outcome,
     ParallelPrimitive,
@@ -24,10 +25,12 @@ from plait.primitives import (
     StepTimeoutError,
     Success,
     UnknownRouteError,
+    Workflow,
     WorkflowContext,
     WorkflowPrimitive,
     _ambient,
     step,
+    workflow,
 )
 from plait.primitives._public import publish as _publish
 from plait.recovery import FallbackPrimitive, RetryPrimitive, TimeoutPrimitive
@@ -38,6 +41,7 @@ __all__ = [
     "ConditionalPrimitive",
     "Failure",
     "FallbackPrimitive",
+    "Future",
     "MapPrimitive",
     "MockPrimitive",
     "Outcome",
@@ -55,9 +59,11 @@ __all__ = [
     "Success",
     "TimeoutPrimitive",
     "UnknownRouteError",
+    "Workflow",
     "WorkflowContext",
     "WorkflowPrimitive",
     "step",
+    "workflow",
 ]
 
 _ambient.use(_ambient_runtime)

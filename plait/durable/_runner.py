@@ -17,9 +17,9 @@ from plait.durable._run import Execution, Run, RunInfo
 from plait.durable._runtime import DurableRuntime
 from plait.durable._sqlite import SqliteJournal
 from plait.primitives import Failure, Outcome, Success, WorkflowContext
+from plait.primitives._decorators import as_primitive
 from plait.primitives._encoding import decode, encode
 from plait.primitives._errors import Abort
-from plait.primitives._step import as_primitive
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

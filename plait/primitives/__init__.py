@@ -3,6 +3,7 @@
 from plait.primitives._base import WorkflowPrimitive
 from plait.primitives._conditional import ConditionalPrimitive
 from plait.primitives._context import WorkflowContext
+from plait.primitives._decorators import step, workflow
 from plait.primitives._errors import (
     PermanentError,
     PlaitError,
@@ -11,6 +12,7 @@ from plait.primitives._errors import (
     StepTimeoutError,
     UnknownRouteError,
 )
+from plait.primitives._futures import Future
 from plait.primitives._map import MapPrimitive
 from plait.primitives._outcome import Failure, Outcome, Success
 from plait.primitives._parallel import ParallelPrimitive
@@ -19,11 +21,13 @@ from plait.primitives._reduce import ReducePrimitive
 from plait.primitives._router import RouterPrimitive
 from plait.primitives._runtime import Runtime
 from plait.primitives._sequential import SequentialPrimitive
-from plait.primitives._step import Step, step
+from plait.primitives._step import Step
+from plait.primitives._workflow import Workflow
 
 __all__ = [
     "ConditionalPrimitive",
     "Failure",
+    "Future",
     "MapPrimitive",
     "Outcome",
     "ParallelPrimitive",
@@ -39,9 +43,11 @@ __all__ = [
     "StepTimeoutError",
     "Success",
     "UnknownRouteError",
+    "Workflow",
     "WorkflowContext",
     "WorkflowPrimitive",
     "step",
+    "workflow",
 ]
 
 _publish(globals())

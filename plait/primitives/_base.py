@@ -20,9 +20,17 @@ from typing import (
 )
 
 from plait.primitives._context import WorkflowContext, current_context
+from plait.primitives._futures import Future
+from plait.primitives._shape import describe, to_mermaid
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Coroutine
+    from collections.abc import (
+        AsyncIterable,
+        Awaitable,
+        Callable,
+        Coroutine,
+        Iterable,
+    )
 
     from plait.primitives._parallel import ParallelPrimitive
     from plait.primitives._sequential import SequentialPrimitive
@@ -64,6 +72,8 @@ class WorkflowPrimitive(ABC, Generic[In, Out]):
     _name: str | None = None
     _kind: ClassVar[str] = ""
     _attempts: int = 0
+    # Whether its children are told apart by the order in which it calls them.
+    _numbers_children: ClassVar[bool] = False
     # Whether a node's result is more than what follows from its children's: a journal keeps those.
     _is_leaf: ClassVar[bool] = True
     # `execute` as its class wrote it, and what the door does with it where there is no runtime.
@@ -78,10 +88,8 @@ class WorkflowPrimitive(ABC, Generic[In, Out]):
         if inspect.isgeneratorfunction(execute) or inspect.isasyncgenfunction(execute):
             msg = f"{cls.__name__}.execute is a generator; it must be an `async def` that returns"
             raise TypeError(msg)
-        numbers = (
-            cls.children is not WorkflowPrimitive.children
-            and cls._place is WorkflowPrimitive._place
-        )
+        is_composite = cls.children is not WorkflowPrimitive.children
+        numbers = cls._numbers_children or (is_composite and cls._place is WorkflowPrimitive._place)
         cls._undoored = execute
         cls._bare_execute = _numbering(execute) if numbers else execute
         cls.execute = _door(execute, cls._bare_execute)  # type: ignore[method-assign]
@@ -208,6 +216,31 @@ class WorkflowPrimitive(ABC, Generic[In, Out]):
 
         return ParallelPrimitive((other, self))
 
+    def future(self, input_data: In | Future[In]) -> Future[Out]:
+        """Describe an execution without doing it.
+
+        Args:
+            input_data: The input, which may be, or contain, other futures.
+        """
+        return Future(self, input_data)
+
+    def map(
+        self,
+        items: Iterable[In] | AsyncIterable[In] | Future[Iterable[In]] | Future[list[In]],
+        *,
+        max_concurrency: int | None = None,
+    ) -> Future[list[Out]]:
+        """Describe an execution for each item; the results are a list in order.
+
+        Args:
+            items: The items, any of which may be a future, or a future of them.
+            max_concurrency: How many are under way at once; see `MapPrimitive`.
+        """
+        from plait.primitives._map import MapPrimitive
+
+        each: MapPrimitive[In, Out] = MapPrimitive(self, max_concurrency=max_concurrency)
+        return Future(each, items)
+
     def named(self, name: str) -> Self:
         """A copy under a name of its own, which composing does not take apart.
 
@@ -244,11 +277,44 @@ class WorkflowPrimitive(ABC, Generic[In, Out]):
             >>> (step(len) >> str).describe()["children"][0]
             {'name': 'len', 'type': 'Step', 'children': []}
         """
-        return {
-            "name": self.name,
-            "type": type(self).__name__,
-            "children": [child.describe() for child in self.children],
-        }
+        return describe(self)
+
+    def to_mermaid(self) -> str:
+        """The shape as a Mermaid flowchart.
+
+        Example:
+            >>> from plait import step
+            >>> print((step(len) >> str).to_mermaid())
+            flowchart TD
+                n0["sequential"]
+                n1["len"]
+                n0 --> n1
+                n2["str"]
+                n0 --> n2
+        """
+        return to_mermaid(self)
+
+    def __eq__(self, other: object) -> bool:
+        if self is other:
+            return True
+        spec = self._spec()
+        if spec is None or not isinstance(other, type(self)):
+            return False
+        return type(self) is type(other) and (self._name, spec) == (other._name, other._spec())
+
+    def __hash__(self) -> int:
+        return object.__hash__(self) if self._spec() is None else hash((type(self), self._name))
+
+    def __copy__(self) -> Self:
+        clone = object.__new__(type(self))
+        vars(clone).update(vars(self))
+        return clone
+
+    def __reduce__(self) -> str | tuple[Any, ...]:
+        spec = self._spec()
+        if spec is None:
+            return super().__reduce_ex__(2)
+        return _remade, (type(self), spec, self._name)
 
     def __str__(self) -> str:
         if self._name is not None or not self.children:
@@ -257,6 +323,10 @@ class WorkflowPrimitive(ABC, Generic[In, Out]):
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self}>"
+
+    def _spec(self) -> dict[str, Any] | None:
+        """What another one like this is made of; None where only its class knows."""
+        return None
 
     def _place(self, cursor: Any) -> tuple[str, WorkflowPrimitive[Any, Any]]:
         """What the place `cursor` below this node adds to the path, and who is there."""
@@ -269,6 +339,14 @@ class WorkflowPrimitive(ABC, Generic[In, Out]):
     async def _run(self, input_data: In, context: WorkflowContext) -> Out:
         # anyio.run wants a coroutine function, which a door is not.
         return await self.execute(input_data, context)
+
+
+def _remade(
+    kind: type[WorkflowPrimitive[Any, Any]], spec: dict[str, Any], name: str | None
+) -> WorkflowPrimitive[Any, Any]:
+    made = kind(**spec)
+    made._name = name
+    return made
 
 
 def _door(

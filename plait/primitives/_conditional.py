@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from plait.primitives._base import In, Out, WorkflowPrimitive
 from plait.primitives._decision import Decision
+from plait.primitives._decorators import as_primitive
 from plait.primitives._errors import note_failure
-from plait.primitives._step import as_primitive
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -46,7 +46,8 @@ class ConditionalPrimitive(WorkflowPrimitive[In, Out]):
         then_primitive: Operand[In, Out],
         else_primitive: Operand[In, Out] | None = None,
     ) -> None:
-        self._places = {
+        self._condition = condition
+        self._places: dict[str, WorkflowPrimitive[Any, Any]] = {
             _CONDITION: Decision(condition, bool),
             _THEN: as_primitive(then_primitive),
         }
@@ -79,6 +80,13 @@ class ConditionalPrimitive(WorkflowPrimitive[In, Out]):
             return self._name
         condition, *branches = (str(child) for child in self._places.values())
         return f"if {condition} then {' else '.join(branches)}"
+
+    def _spec(self) -> dict[str, Any]:
+        return {
+            "condition": self._condition,
+            "then_primitive": self._places[_THEN],
+            "else_primitive": self._places.get(_ELSE),
+        }
 
     def _place(self, cursor: str) -> tuple[str, WorkflowPrimitive[Any, Any]]:
         return f"/{cursor}", self._places[cursor]

@@ -6,60 +6,32 @@ import re
 import secrets
 from contextvars import ContextVar
 from datetime import UTC, datetime
+from functools import partial
 from random import Random
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, TypeVar
 from uuid import UUID
 
 from plait.primitives import _ambient
+from plait.primitives._errors import noting
+from plait.primitives._outcome import results_of
+from plait.primitives._run import Run
 from plait.primitives._runtime import Numbering, Runtime
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Coroutine, Mapping
+    from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
 
     import anyio
     from structlog.stdlib import BoundLogger
 
     from plait.primitives._base import WorkflowPrimitive
-    from plait.primitives._concurrency import Deliver, Gathered, Source
+    from plait.primitives._concurrency import Call, Deliver, Gathered, Source
 
 T = TypeVar("T")
 
 _new = object.__new__
-_NO_METADATA: Mapping[str, Any] = MappingProxyType({})
 _EVENT_LOOP = Runtime()
 _NUMBERING = Numbering()
 _ATTEMPT = re.compile(r"/attempt \d+")
-
-
-class Run:
-    """What all the contexts of one run share."""
-
-    __slots__ = (
-        "correlation_id",
-        "data",
-        "metadata",
-        "parent_span",
-        "randoms",
-        "run_id",
-        "workflow_id",
-    )
-
-    def __init__(
-        self,
-        correlation_id: str | None,
-        workflow_id: str | None,
-        data: dict[str, Any],
-        metadata: Mapping[str, Any],
-        parent_span: object,
-    ) -> None:
-        self.correlation_id = correlation_id
-        self.workflow_id = workflow_id
-        self.data = data
-        self.metadata = metadata
-        self.parent_span = parent_span
-        self.run_id: str | None = None
-        self.randoms: dict[str, Random] | None = None
 
 
 class WorkflowContext:
@@ -109,13 +81,7 @@ class WorkflowContext:
         metadata: Mapping[str, Any] | None = None,
         parent_span: object = None,
     ) -> None:
-        self._run = Run(
-            correlation_id,
-            workflow_id,
-            {} if data is None else data,
-            _NO_METADATA if metadata is None else MappingProxyType(dict(metadata)),
-            parent_span,
-        )
+        self._run = Run(correlation_id, workflow_id, data, metadata, parent_span)
         self._runtime = _ambient.runtime()
         self._parent = self._primitive = self._cursor = self._path = None
         self._calls = 0
@@ -222,13 +188,10 @@ class WorkflowContext:
     @property
     def random(self) -> Random:
         """A source of random numbers that gives this node the same ones in a resumed run."""
-        run = self._run
-        if run.randoms is None:
-            run.randoms = {}
-        path = self.path
-        if path not in run.randoms:
-            run.randoms[path] = Random(f"{self.run_id}:{path}")
-        return run.randoms[path]
+        randoms, path = self._run.randoms, self.path
+        if path not in randoms:
+            randoms[path] = Random(f"{self.run_id}:{path}")
+        return randoms[path]
 
     def uuid(self) -> UUID:
         """A UUID that is the same for this node in a resumed run."""
@@ -258,7 +221,7 @@ class WorkflowContext:
         """
         return (self._runtime or _EVENT_LOOP).within(seconds, call, self)
 
-    def gather(
+    def concurrently(
         self, calls: Source[T], limit: int | None = None
     ) -> Coroutine[Any, Any, Gathered[T]]:
         """Run calls at the same time and wait for all of them; a failure cancels the others.
@@ -296,6 +259,73 @@ class WorkflowContext:
             node._path = f"{self.path}/{self._calls}:{primitive.label}"
         return node
 
+    async def step(self, name: str, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
+        """Execute a function, or a primitive, as a node of this run under a name of its own.
+
+        Args:
+            name: Its name.
+            fn: The function, sync or async, or the primitive.
+            args: What it is called with.
+            kwargs: What it is called with by keyword.
+
+        Example:
+            >>> from plait import WorkflowContext, workflow
+            >>> @workflow
+            ... async def greet(name: str, context: WorkflowContext) -> str:
+            ...     return await context.step("upper", str.upper, name)
+            >>> greet.run_sync("ada")
+            'ADA'
+        """
+        return await self._named_call(name, fn, args, kwargs)()
+
+    async def parallel(
+        self, calls: Iterable[tuple[Any, ...]], *, max_concurrency: int | None = None
+    ) -> list[Any]:
+        """Execute several functions at the same time, each as a node of this run.
+
+        The first that fails cancels the others, waits until they have ended, and is raised.
+
+        Args:
+            calls: A tuple for each: its name, the function, and the arguments.
+            max_concurrency: How many run at once; None for all.
+
+        Returns:
+            The results, in the order of the calls.
+        """
+        made = [self._named_call(name, fn, args, {}) for name, fn, *args in calls]
+        return results_of(await self.concurrently(made, max_concurrency))
+
+    async def gather(self, *awaitables: Awaitable[T]) -> list[T]:
+        """Await several at the same time, on any event loop; what `asyncio.gather` is on one.
+
+        The first that fails cancels the others, waits until they have ended, and is raised.
+
+        Args:
+            awaitables: Calls of steps, futures, or any other awaitables.
+
+        Returns:
+            The results, in the order of the awaitables.
+        """
+        calls = [partial(_awaiting, awaitable) for awaitable in awaitables]
+        return results_of(await self.concurrently(calls))
+
+    def numbered(self, primitive: WorkflowPrimitive[Any, Any]) -> WorkflowContext:
+        """The place of the next call that this node makes."""
+        self._calls += 1
+        place: Any = _Numbered(primitive)
+        return self.enter(place, self._calls)
+
+    def _named_call(
+        self, name: str, fn: Callable[..., Any], args: Sequence[Any], kwargs: dict[str, Any]
+    ) -> Call[Any]:
+        # These are built on contexts, so they can be imported only once there are some.
+        from plait.primitives._decorators import as_step
+
+        primitive = as_step(fn).named(name)
+        frame = self.numbered(primitive)
+        input_data = primitive.input_of(*args, **kwargs)
+        return lambda: noting(primitive.execute(input_data, frame), frame)
+
     def numbering(self, primitive: WorkflowPrimitive[Any, Any]) -> WorkflowContext:
         """The own context of a node whose children are told apart by the order of their calls."""
         node = self.open(primitive)
@@ -328,6 +358,23 @@ class WorkflowContext:
                 return context._cursor, primitive._attempts
             context = context._parent
         return 1, 1
+
+
+class _Numbered:
+    """Stands where calls are told apart by their order, with one of them below it."""
+
+    _attempts = 0
+
+    def __init__(self, primitive: WorkflowPrimitive[Any, Any]) -> None:
+        self._primitive = primitive
+        self.label = primitive.label
+
+    def _place(self, cursor: int) -> tuple[str, WorkflowPrimitive[Any, Any]]:
+        return f"/{cursor}:{self.label}", self._primitive
+
+
+async def _awaiting(awaitable: Awaitable[T]) -> T:
+    return await awaitable
 
 
 current_context: ContextVar[WorkflowContext | None] = ContextVar("plait_context", default=None)

@@ -9,14 +9,16 @@ from __future__ import annotations
 import base64
 import dataclasses
 import functools
-import importlib
 import json
+from types import BuiltinFunctionType, FunctionType
 from typing import Any, cast
 
 import pydantic
 import pydantic_core
 
+from plait.primitives._base import WorkflowPrimitive
 from plait.primitives._errors import RecordedError, SerializationError
+from plait.primitives._references import find, full_name, reference_to
 
 _SCALARS = frozenset({bool, float, int, str, type(None)})
 _canonical_json = json.JSONEncoder(sort_keys=True, separators=(",", ":")).encode
@@ -121,8 +123,10 @@ def _tree(value: Any, where: str) -> Any:
         return {f"${kind.__name__}": base64.b64encode(value).decode()}
     if isinstance(value, BaseException):
         return _error_tree(value, where)
-    if isinstance(value, type):
-        return {"$class": _type_name(value, value, where)}
+    if isinstance(value, type | FunctionType | BuiltinFunctionType | WorkflowPrimitive):
+        name = reference_to(value)
+        if name is not None:
+            return {"$global": name}
     return {"$type": _type_name(kind, value, where), **_object_tree(value, where)}
 
 
@@ -149,6 +153,8 @@ def _object_tree(value: Any, where: str) -> dict[str, Any]:
         return {"fields": _tree(fields, where)}
     if isinstance(value, pydantic.BaseModel):
         return {"state": _tree(value.__getstate__(), where)}
+    if isinstance(value, WorkflowPrimitive) and (spec := value._spec()) is not None:
+        return {"spec": _tree(spec, where), "name": value._name}
     known = adapter(type(value))
     if known is None:
         raise SerializationError(value, where, "no JSON form is known for this type")
@@ -159,7 +165,7 @@ def _object_tree(value: Any, where: str) -> dict[str, Any]:
 
 
 def _error_tree(error: BaseException, where: str) -> dict[str, Any]:
-    tree = {"$error": _full_name(type(error)), "message": str(error)}
+    tree = {"$error": full_name(type(error)), "message": str(error)}
     for part, value in (("args", error.args), ("state", vars(error))):
         # What cannot be kept of an error must not hide the error itself.
         try:
@@ -169,41 +175,20 @@ def _error_tree(error: BaseException, where: str) -> dict[str, Any]:
     return tree
 
 
-def _full_name(kind: type) -> str:
-    return f"{kind.__module__}:{kind.__qualname__}"
-
-
 def _type_name(kind: type, value: object, where: str) -> str:
-    name = _full_name(kind)
-    try:
-        found = find_type(name)
-    except ValueError:
-        found = None
-    if found is not kind:
+    name = reference_to(kind)
+    if name is None:
         reason = "its class cannot be found again by its name; define it at the top of a module"
         raise SerializationError(value, where, reason)
     return name
 
 
-@functools.lru_cache(1024)
-def find_type(name: str) -> type:
-    """The class of that name, `module:qualified.name`.
-
-    Raises:
-        ValueError: There is none.
-    """
-    module, _, qualname = name.partition(":")
+def _find(name: str) -> Any:
     try:
-        found: Any = importlib.import_module(module)
-        for part in qualname.split("."):
-            found = getattr(found, part)
-    except (ImportError, AttributeError) as error:
-        msg = f"there is no type {name!r} to decode a value with"
+        return find(name)
+    except LookupError as error:
+        msg = f"a value cannot be decoded: {error}"
         raise ValueError(msg) from error
-    if not isinstance(found, type):
-        msg = f"{name!r} is not a type"
-        raise ValueError(msg)  # noqa: TRY004 - the text is at fault, not a caller's argument
-    return found
 
 
 def adapter(kind: Any) -> pydantic.TypeAdapter[Any] | None:
@@ -241,10 +226,10 @@ def _value(tree: Any) -> Any:
             return base64.b64decode(content)
         case "$bytearray":
             return bytearray(base64.b64decode(content))
-        case "$class":
-            return find_type(content)
+        case "$global":
+            return _find(content)
         case "$type":
-            return _object(find_type(content), tree)
+            return _object(_find(content), tree)
         case "$error":
             return _error(content, tree)
         case _:
@@ -261,6 +246,10 @@ def _object(kind: type[Any], tree: dict[str, Any]) -> Any:
             msg = f"values of {kind!r} can no longer be decoded"
             raise ValueError(msg)
         return known.validate_json(json.dumps(tree["value"]))
+    if "spec" in tree:
+        remade = kind(**_value(tree["spec"]))
+        remade._name = tree["name"]
+        return remade
     made: Any = object.__new__(kind)
     if "state" in tree:
         made.__setstate__(_value(tree["state"]))
@@ -274,7 +263,7 @@ def _error(name: str, tree: dict[str, Any]) -> BaseException:
     recorded = RecordedError(name, tree["message"])
     state = _value(tree.get("state", {}))
     try:
-        made: Any = find_type(name)(*_value(tree["args"]))
+        made: Any = _find(name)(*_value(tree["args"]))
     except Exception:  # noqa: BLE001 - whatever a class of the user's raises, it cannot be built
         made = recorded
     if not isinstance(made, BaseException) or str(made) != tree["message"]:

@@ -12,12 +12,14 @@ The durable runner's exceptions hang below the same root, in `plait.durable`.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Awaitable, Iterable
 
     from plait.primitives._context import WorkflowContext
+
+T = TypeVar("T")
 
 _PATH_ATTRIBUTE = "__plait_path__"
 
@@ -135,6 +137,15 @@ def failed_path(error: BaseException) -> str | None:
     """
     path: str | None = getattr(error, _PATH_ATTRIBUTE, None)
     return path
+
+
+async def noting(call: Awaitable[T], context: WorkflowContext) -> T:
+    """Await a call, and note on its failure where that happened."""
+    try:
+        return await call
+    except Exception as error:
+        note_failure(error, context)
+        raise
 
 
 def note_failure(error: Exception, context: WorkflowContext) -> bool:

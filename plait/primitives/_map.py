@@ -93,11 +93,20 @@ class MapPrimitive(Wrapper[Iterable[E] | AsyncIterable[E], list[R]], Generic[E, 
             gathered = await context.fold(calls, self._limit or STREAM_LIMIT, input_data.deliver)
         else:
             limit = None if isinstance(input_data, Sized) else STREAM_LIMIT
-            gathered = await context.gather(self._calls(input_data, context), self._limit or limit)
+            gathered = await context.concurrently(
+                self._calls(input_data, context), self._limit or limit
+            )
         for index, error in gathered.failures:
             if isinstance(error, Exception):
                 note_failure(error, context if index == SOURCE else context.enter(self, index))
         return results_of(gathered)
+
+    def _spec(self) -> dict[str, Any]:
+        return {
+            "primitive": self._primitive,
+            "max_concurrency": self._limit,
+            "errors": "collect" if self._collects else "raise",
+        }
 
     def _calls(
         self, elements: Iterable[E] | AsyncIterable[E], context: WorkflowContext

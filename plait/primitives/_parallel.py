@@ -7,6 +7,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar, TypeVarTuple, cast, overload
 
 from plait.primitives._base import In, WorkflowPrimitive
+from plait.primitives._decorators import as_primitive
 from plait.primitives._errors import note_failure
 from plait.primitives._outcome import (
     OnError,
@@ -15,7 +16,6 @@ from plait.primitives._outcome import (
     collecting,
     results_of,
 )
-from plait.primitives._step import as_primitive
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
@@ -128,6 +128,14 @@ class ParallelPrimitive(WorkflowPrimitive[In, tuple[*Ts]], Generic[In, *Ts]):
         pairs = zip(self._keys, self._branches, strict=True)
         return f"({' | '.join(f'{key}: {branch}' for key, branch in pairs)})"
 
+    def _spec(self) -> dict[str, Any]:
+        keys, branches = self._keys, self._branches
+        return {
+            "branches": branches if keys is None else dict(zip(keys, branches, strict=True)),
+            "max_concurrency": self._limit,
+            "errors": "collect" if self._collects else "raise",
+        }
+
     def _place(self, cursor: int) -> tuple[str, WorkflowPrimitive[Any, Any]]:
         branch = self._branches[cursor]
         if self._keys is not None:
@@ -161,7 +169,7 @@ async def run_branches(
     ]
     if collects:
         calls = [collecting(*call) for call in zip(calls, frames, strict=True)]
-    gathered = await context.gather(calls, limit)
+    gathered = await context.concurrently(calls, limit)
     for index, error in gathered.failures:
         if isinstance(error, Exception):
             note_failure(error, frames[index])

@@ -77,6 +77,9 @@ class ReducePrimitive(WorkflowPrimitive[Iterable[E] | AsyncIterable[E], S], Gene
         result: S = state
         return result
 
+    def _spec(self) -> dict[str, Any]:
+        return {"fn": self._fn, "initial": self._initial}
+
     def __str__(self) -> str:
         return f"reduce({self.name})"
 

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 from plait.primitives._base import In, Out, WorkflowPrimitive
 from plait.primitives._decision import Decision
+from plait.primitives._decorators import as_primitive
 from plait.primitives._errors import UnknownRouteError, note_failure
 from plait.primitives._parallel import run_branches
-from plait.primitives._step import as_primitive
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -64,6 +64,7 @@ class RouterPrimitive(WorkflowPrimitive[In, Out]):
             msg = f"default={default!r} of a RouterPrimitive is none of its routes ({known})"
             raise ValueError(msg)
         self._default = default
+        self._router_fn = router_fn
         self._router = Decision(router_fn, self._read)
 
     async def execute(self, input_data: In, context: WorkflowContext) -> Out:
@@ -92,6 +93,9 @@ class RouterPrimitive(WorkflowPrimitive[In, Out]):
             return self._name
         routes = ", ".join(f"{name}: {route}" for name, route in self._routes.items())
         return f"route {self._router} to {{{routes}}}"
+
+    def _spec(self) -> dict[str, Any]:
+        return {"routes": self._routes, "router_fn": self._router_fn, "default": self._default}
 
     def _place(self, cursor: Any) -> tuple[str, WorkflowPrimitive[Any, Any]]:
         if cursor is _ROUTER:

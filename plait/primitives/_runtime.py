@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import anyio
 
 from plait.primitives._concurrency import backend
-from plait.primitives._errors import note_failure
+from plait.primitives._errors import noting
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine
@@ -123,12 +123,4 @@ class Numbering(Runtime):
     ) -> Coroutine[Any, Any, T]:
         """Execute with no runtime, and say where a failure happened."""
         context._runtime = None
-        return _noting(execute(primitive, input_data, context), context)
-
-
-async def _noting(call: Coroutine[Any, Any, T], context: WorkflowContext) -> T:
-    try:
-        return await call
-    except Exception as error:
-        note_failure(error, context)
-        raise
+        return noting(execute(primitive, input_data, context), context)

@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from plait.primitives._base import In, Out, WorkflowPrimitive
+from plait.primitives._decorators import as_primitive
 from plait.primitives._errors import note_failure
 from plait.primitives._map import MapPrimitive
 from plait.primitives._reduce import Mapped, ReducePrimitive
-from plait.primitives._step import as_primitive
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Sequence
@@ -77,6 +77,9 @@ class SequentialPrimitive(WorkflowPrimitive[In, Out]):
 
     def __str__(self) -> str:
         return self._name or " >> ".join(str(step) for step in self._steps)
+
+    def _spec(self) -> dict[str, Any]:
+        return {"steps": self._steps}
 
     def _stages(self, calls: list[Execute]) -> tuple[Stage, ...]:
         stages: list[Stage] = []

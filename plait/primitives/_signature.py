@@ -25,6 +25,7 @@ class Shape:
         context_index: The context's position, or None where it is passed by keyword or not at all.
         required: How many positional parameters other than the context have no default.
         is_async: Whether calling it makes an awaitable, as far as can be seen from outside.
+        signature: What a caller passes, without the context; None where that is not known.
     """
 
     parameters: tuple[str, ...]
@@ -32,6 +33,7 @@ class Shape:
     context_index: int | None
     required: int
     is_async: bool
+    signature: inspect.Signature | None
 
 
 def function_name(function: Callable[..., Any]) -> str:
@@ -42,13 +44,14 @@ def function_name(function: Callable[..., Any]) -> str:
     return "lambda" if name == "<lambda>" else name
 
 
-def shape_of(function: Callable[..., Any], *, pair: bool) -> Shape:
+def shape_of(function: Callable[..., Any], *, pair: bool = False, is_method: bool = False) -> Shape:
     """Read a function's signature.
 
     Args:
         function: Any callable.
         pair: Whether the second of two required parameters is the context although it is not
             annotated so: the form `(input, context)` of conditions, routers and operands.
+        is_method: Whether the first parameter is the instance that it will be bound to.
 
     Raises:
         TypeError: It is a generator, or needs keyword-only arguments.
@@ -67,7 +70,9 @@ def shape_of(function: Callable[..., Any], *, pair: bool) -> Shape:
         signature = inspect.signature(function)
     except ValueError:
         # Some builtins, such as `int` and `dict`, have no signature: they take the input.
-        return Shape(("input",), None, None, 1, is_async)
+        return Shape(("input",), None, None, 1, is_async, None)
+    if is_method:
+        signature = signature.replace(parameters=list(signature.parameters.values())[1:])
     positional = [p for p in signature.parameters.values() if p.kind in _POSITIONAL]
     variadic = any(p.kind is p.VAR_POSITIONAL for p in signature.parameters.values())
     context = next((p for p in signature.parameters.values() if _takes_context(p, target)), None)
@@ -88,6 +93,9 @@ def shape_of(function: Callable[..., Any], *, pair: bool) -> Shape:
         context_index=next((i for i, p in enumerate(positional) if p is context), None),
         required=sum(p is not context for p in required),
         is_async=is_async,
+        signature=signature.replace(
+            parameters=[p for p in signature.parameters.values() if p is not context]
+        ),
     )
 
 

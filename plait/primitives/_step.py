@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import copy
 import functools
 from dataclasses import dataclass
 from typing import (
     TYPE_CHECKING,
     Any,
     ClassVar,
-    Concatenate,
     Generic,
     ParamSpec,
+    Self,
     TypeVar,
     overload,
 )
@@ -19,13 +20,15 @@ import anyio.to_thread
 
 from plait.primitives._base import In, Out, WorkflowPrimitive
 from plait.primitives._context import WorkflowContext, current_context
-from plait.primitives._signature import function_name, shape_of
+from plait.primitives._futures import Future
+from plait.primitives._references import reference_to
+from plait.primitives._signature import Shape, function_name, shape_of
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Coroutine
+    from collections.abc import Callable, Coroutine
 
-A = TypeVar("A")
 T = TypeVar("T")
+S = TypeVar("S")
 P = ParamSpec("P")
 
 
@@ -55,7 +58,9 @@ class Step(WorkflowPrimitive[In, Out], Generic[In, P, Out]):
     """
 
     _is_leaf: ClassVar[bool] = True
-    __name__: str
+    # Whether a future that the function returns is left for somebody else to await.
+    _keeps_futures: ClassVar[bool] = False
+    __qualname__: str
 
     def __init__(
         self,
@@ -75,11 +80,9 @@ class Step(WorkflowPrimitive[In, Out], Generic[In, P, Out]):
             raise TypeError(msg)
         functools.update_wrapper(self, function, updated=())
         self._name = name or function_name(function)
-        self._function = function
-        self._shape = shape
         self.thread = thread
         self.at_most_once = at_most_once
-        self._invoke = self._awaited(self._call_with())
+        self._bind(function, shape)
 
     @overload  # type: ignore[override]
     def __call__(self: Step[object, [], T]) -> Coroutine[Any, Any, T]: ...
@@ -92,32 +95,89 @@ class Step(WorkflowPrimitive[In, Out], Generic[In, P, Out]):
     ) -> Coroutine[Any, Any, Any]:
         """Await the function; inside a workflow, as a node of that run."""
         context = current_context.get()
+        input_data = self.input_of(*args, **kwargs)
         if context is None:
-            return self._invoke_arguments(Arguments(args, kwargs), WorkflowContext())
-        if len(args) == 1 and not kwargs and self._shape.parameters:
-            return self.execute(args[0], context)
-        arguments = Arguments(args, kwargs)
-        if context._runtime is None:
-            return self._invoke_arguments(arguments, context)
-        called: Any = self
-        return context._runtime.run(called, _invoke_arguments, arguments, context)
+            return self.call(input_data, WorkflowContext())
+        return self.execute(input_data, context)
+
+    def __get__(self, instance: object, owner: type | None = None) -> Self:
+        if instance is None:
+            return self
+        bound = copy.copy(self)
+        bound._bind(self._function.__get__(instance, owner), self._method_shape)
+        return bound
 
     def execute(self, input_data: In, context: WorkflowContext) -> Coroutine[Any, Any, Out]:
         """Await the function with one input."""
-        return self._invoke(input_data, context)
+        return self.call(input_data, context)
 
-    def _bare(self) -> Callable[[Any, WorkflowContext], Coroutine[Any, Any, Out]]:
-        return self._invoke
+    def input_of(self, *args: Any, **kwargs: Any) -> Any:
+        """Arguments as the one input of a node: the only one by itself, several as `Arguments`."""
+        if len(args) == 1 and not kwargs and self._shape.parameters:
+            return args[0]
+        return Arguments(args, kwargs)
 
-    def _invoke_arguments(
-        self, arguments: Arguments, context: WorkflowContext
-    ) -> Coroutine[Any, Any, Out]:
-        args, kwargs, shape = arguments.args, arguments.kwargs, self._shape
+    def call(self, input_data: Any, context: WorkflowContext) -> Coroutine[Any, Any, Any]:
+        """Await the function itself, with one input or with `Arguments`."""
+        if type(input_data) is not Arguments:
+            return self._invoke(input_data, context)
+        args, kwargs, shape = input_data.args, input_data.kwargs, self._shape
         if shape.context_index is not None and shape.context_index <= len(args):
             args = (*args[: shape.context_index], context, *args[shape.context_index :])
         elif shape.context is not None:
             kwargs = {**kwargs, shape.context: context}
         return self._awaited(self._function)(*args, **kwargs)
+
+    def future(self, *args: Any, **kwargs: Any) -> Future[Out]:
+        """Describe a call with the function's own arguments, some of which may be futures.
+
+        Raises:
+            TypeError: They do not fit the function's signature.
+        """
+        signature = self._shape.signature
+        if signature is not None:
+            try:
+                signature.bind(*args, **kwargs)
+            except TypeError as error:
+                msg = f"{self.name}.future(...): {error}; it takes {signature}"
+                raise TypeError(msg) from None
+        return Future(self, self.input_of(*args, **kwargs))
+
+    def reduce(self: Step[S, ..., S], items: Any, initial: S) -> Future[S]:
+        """Describe a fold: this step is given the state and an element, and returns the state.
+
+        Args:
+            items: What is folded: an iterable, an async iterable, or a future of one.
+            initial: The state to start from.
+        """
+        from plait.primitives._reduce import ReducePrimitive
+
+        fold: ReducePrimitive[Any, S] = ReducePrimitive(self, initial)
+        return Future(fold, items)
+
+    def _bare(self) -> Callable[[Any, WorkflowContext], Coroutine[Any, Any, Out]]:
+        return self._invoke
+
+    def _spec(self) -> dict[str, Any]:
+        return {
+            "function": self._function,
+            "name": self._name,
+            "thread": self.thread,
+            "at_most_once": self.at_most_once,
+        }
+
+    def __reduce__(self) -> str | tuple[Any, ...]:
+        # One that a module holds is that one; `@step` hides its function from pickle.
+        return self.__qualname__ if reference_to(self) else super().__reduce__()
+
+    @functools.cached_property
+    def _method_shape(self) -> Shape:
+        return shape_of(self._function, is_method=True)
+
+    def _bind(self, function: Callable[..., Any], shape: Shape) -> None:
+        self._function = function
+        self._shape = shape
+        self._invoke = self._awaited(self._call_with())
 
     def _call_with(self) -> Callable[[Any, WorkflowContext], Any]:
         """The function behind the one signature `(input, context)`, chosen once."""
@@ -147,126 +207,13 @@ class Step(WorkflowPrimitive[In, Out], Generic[In, P, Out]):
 
             return in_thread
 
+        keeps = self._keeps_futures
+
         async def inline(*args: Any, **kwargs: Any) -> Any:
             result = call(*args, **kwargs)
             # A lambda or a wrapper around an async function shows only when it is called.
-            return await result if hasattr(result, "__await__") else result
+            if hasattr(result, "__await__") and not (keeps and isinstance(result, Future)):
+                return await result
+            return result
 
         return inline
-
-
-def _invoke_arguments(
-    step: Step[Any, ..., T], arguments: Arguments, context: WorkflowContext
-) -> Coroutine[Any, Any, T]:
-    return step._invoke_arguments(arguments, context)
-
-
-def as_primitive(operand: Any) -> WorkflowPrimitive[Any, Any]:
-    """Take what may stand in a composition: a primitive, or a function of one or two arguments.
-
-    Args:
-        operand: The primitive or function.
-
-    Raises:
-        TypeError: It is neither; the message names it.
-    """
-    if isinstance(operand, WorkflowPrimitive):
-        step: WorkflowPrimitive[Any, Any] = operand
-    elif callable(operand):
-        step = Step(operand, pair=True)
-    else:
-        msg = (
-            f"cannot compose {operand!r} ({type(operand).__name__}): it is neither a primitive nor "
-            "a function of one argument (input) or two (input, context)"
-        )
-        raise TypeError(msg)
-    if isinstance(step, Step) and step._shape.required > 1:
-        msg = (
-            f"cannot compose {step.name!r}, which needs {step._shape.required} arguments "
-            f"({', '.join(step._shape.parameters)}): a step in a composition gets one input; call "
-            "it from the body of a workflow instead"
-        )
-        raise TypeError(msg)
-    return step
-
-
-class StepDecorator:
-    """Make a function, sync or async, a primitive.
-
-    A parameter annotated `WorkflowContext` is filled with the context. A sync function runs on the
-    event loop's own thread, so that short ones cost nothing; give one that blocks `thread=True`.
-
-    Args:
-        function: The function.
-        name: Its name in paths and traces; the function's own where none is given.
-        thread: Run a sync function in a worker thread.
-        at_most_once: Never run it a second time in a durable run that was interrupted inside of it.
-
-    Raises:
-        TypeError: It is not callable, a generator, or async with `thread=True`.
-
-    Example:
-        >>> import asyncio
-        >>> from plait import step
-        >>> @step
-        ... async def add(left: int, right: int = 1) -> int:
-        ...     return left + right
-        >>> asyncio.run(add(2, right=3))
-        5
-        >>> (add >> add).run_sync(0)
-        2
-    """
-
-    def __init__(
-        self, *, name: str | None = None, thread: bool = False, at_most_once: bool = False
-    ) -> None:
-        self._options: dict[str, Any] = {
-            "name": name,
-            "thread": thread,
-            "at_most_once": at_most_once,
-        }
-
-    @overload
-    def __call__(
-        self, function: Callable[Concatenate[A, WorkflowContext, P], Awaitable[T]], /
-    ) -> Step[A, P, T]: ...
-    @overload
-    def __call__(
-        self, function: Callable[Concatenate[WorkflowContext, A, P], Awaitable[T]], /
-    ) -> Step[A, P, T]: ...
-    @overload
-    def __call__(
-        self, function: Callable[[WorkflowContext], Awaitable[T]], /
-    ) -> Step[object, [], T]: ...
-    @overload
-    def __call__(  # type: ignore[overload-overlap]
-        self, function: Callable[Concatenate[A, P], Awaitable[T]], /
-    ) -> Step[A, P, T]: ...
-    @overload
-    def __call__(self, function: Callable[[], Awaitable[T]], /) -> Step[object, [], T]: ...
-    @overload
-    def __call__(
-        self, function: Callable[Concatenate[A, WorkflowContext, P], T], /
-    ) -> Step[A, P, T]: ...
-    @overload
-    def __call__(
-        self, function: Callable[Concatenate[WorkflowContext, A, P], T], /
-    ) -> Step[A, P, T]: ...
-    @overload
-    def __call__(self, function: Callable[[WorkflowContext], T], /) -> Step[object, [], T]: ...
-    @overload
-    def __call__(self, function: Callable[Concatenate[A, P], T], /) -> Step[A, P, T]: ...
-    @overload
-    def __call__(self, function: Callable[[], T], /) -> Step[object, [], T]: ...
-    @overload
-    def __call__(
-        self, *, name: str | None = None, thread: bool = False, at_most_once: bool = False
-    ) -> StepDecorator: ...
-    def __call__(self, function: Callable[..., Any] | None = None, **options: Any) -> Any:
-        """Decorate a function, or take options and decorate one later."""
-        if function is None:
-            return StepDecorator(**options)
-        return Step(function, **self._options)
-
-
-step = StepDecorator()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from plait.primitives._base import In, Out, WorkflowPrimitive
-from plait.primitives._step import as_primitive
+from plait.primitives._decorators import as_primitive
 
 if TYPE_CHECKING:
     from plait.primitives._base import Operand

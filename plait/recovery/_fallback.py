@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from plait.primitives._base import In, Out, WorkflowPrimitive
+from plait.primitives._decorators import as_primitive
 from plait.primitives._errors import note_failure
-from plait.primitives._step import as_primitive
 from plait.recovery._match import ErrorMatch, matcher
 
 if TYPE_CHECKING:
@@ -53,6 +53,7 @@ class FallbackPrimitive(WorkflowPrimitive[In, Out]):
         if len(self._ways) == 1:
             msg = f"a FallbackPrimitive over {self._ways[0]} needs at least one fallback, got none"
             raise ValueError(msg)
+        self._fallback_on = fallback_on
         self._falls_back = matcher(fallback_on, "fallback_on")
 
     async def execute(self, input_data: In, context: WorkflowContext) -> Out:
@@ -84,6 +85,10 @@ class FallbackPrimitive(WorkflowPrimitive[In, Out]):
     def children(self) -> tuple[WorkflowPrimitive[Any, Any], ...]:
         """The primary, then the fallbacks."""
         return self._ways
+
+    def _spec(self) -> dict[str, Any]:
+        primary, *fallbacks = self._ways
+        return {"primary": primary, "fallbacks": fallbacks, "fallback_on": self._fallback_on}
 
     def _place(self, cursor: int) -> tuple[str, WorkflowPrimitive[Any, Any]]:
         return f"/fallback {cursor}" if cursor else "/primary", self._ways[cursor]

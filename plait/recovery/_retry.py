@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from plait.primitives._base import In, Out
 from plait.primitives._errors import PermanentError, note_failure
@@ -90,6 +90,7 @@ class RetryPrimitive(Wrapper[In, Out]):
         self._attempts = max_retries + 1
         self._backoff = backoff
         self._jitter = jitter
+        self._retry_on = retry_on
         self._retries = matcher(retry_on, "retry_on")
         self._max_elapsed = max_elapsed
 
@@ -115,6 +116,16 @@ class RetryPrimitive(Wrapper[In, Out]):
                 return result
             await frame.sleep(wait)
             frame = context.enter(self, len(failures) + 1)
+
+    def _spec(self) -> dict[str, Any]:
+        return {
+            "primitive": self._primitive,
+            "max_retries": self._attempts - 1,
+            "backoff": self._backoff,
+            "jitter": self._jitter,
+            "retry_on": self._retry_on,
+            "max_elapsed": self._max_elapsed,
+        }
 
     def _wait_after(
         self, error: Exception, attempts: int, waits: Iterator[float], frame: WorkflowContext

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from plait.primitives._base import In, Out
-from plait.primitives._concurrency import DeadlineExceededError
-from plait.primitives._errors import StepTimeoutError, note_failure
+from plait.primitives._deadline import run_within
+from plait.primitives._errors import noting
 from plait.primitives._wrapper import Wrapper
 
 if TYPE_CHECKING:
@@ -55,14 +55,7 @@ class TimeoutPrimitive(Wrapper[In, Out]):
         """Execute the primitive under the deadline."""
         frame = context.enter(self, 0)
         call = partial(self._primitive.execute, input_data, frame)
-        try:
-            result: Out = await frame.within(self._seconds, call)
-        except DeadlineExceededError:
-            msg = f"{self._primitive.label!r} did not finish within {self._seconds:g} s"
-            timed_out = StepTimeoutError(msg, self._seconds)
-            note_failure(timed_out, frame)
-            raise timed_out from None
-        except Exception as error:
-            note_failure(error, frame)
-            raise
-        return result
+        return await noting(run_within(self._seconds, call, frame), frame)
+
+    def _spec(self) -> dict[str, Any]:
+        return {"primitive": self._primitive, "timeout_seconds": self._seconds}

@@ -61,6 +61,10 @@ class Backend(Protocol):
         """Makes what one task awaits and another sets."""
         ...
 
+    def current_loop(self) -> object:
+        """Something that stands for this event loop and no other."""
+        ...
+
     def call_soon(self) -> Callable[[Callable[[], None]], object]:
         """What has a function called on this event loop soon, from any thread."""
         ...

@@ -68,11 +68,18 @@ def waiter_factory() -> Callable[[], Waiter[Any]]:
     return Waiter
 
 
-def call_soon() -> Callable[[Callable[[], None]], None]:
-    """Has a function called on this event loop soon, from any thread."""
-    # anyio's own way into the loop waits for the function to have run; trio's does not.
+def current_loop() -> object:
+    """Something that stands for this event loop and no other."""
     import trio
 
+    return trio.lowlevel.current_trio_token()
+
+
+def call_soon() -> Callable[[Callable[[], None]], None]:
+    """Has a function called on this event loop soon, from any thread."""
+    import trio
+
+    # anyio's own way into the loop waits for the function to have run; trio's does not.
     return trio.lowlevel.current_trio_token().run_sync_soon
 
 

@@ -44,6 +44,11 @@ def waiter_factory() -> Callable[[], asyncio.Future[Any]]:
     return asyncio.get_running_loop().create_future
 
 
+def current_loop() -> object:
+    """Something that stands for this event loop and no other."""
+    return asyncio.get_running_loop()
+
+
 def call_soon() -> Callable[[Callable[[], None]], object]:
     """Has a function called on this event loop soon, from any thread."""
     return asyncio.get_running_loop().call_soon_threadsafe

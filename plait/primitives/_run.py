@@ -1,0 +1,42 @@
+"""What all the nodes of one run share."""
+
+from __future__ import annotations
+
+from random import Random
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+_NO_METADATA: Mapping[str, Any] = MappingProxyType({})
+
+
+class Run:
+    """What all the contexts of one run share."""
+
+    __slots__ = (
+        "correlation_id",
+        "data",
+        "metadata",
+        "parent_span",
+        "randoms",
+        "run_id",
+        "workflow_id",
+    )
+
+    def __init__(
+        self,
+        correlation_id: str | None,
+        workflow_id: str | None,
+        data: dict[str, Any] | None,
+        metadata: Mapping[str, Any] | None,
+        parent_span: object,
+    ) -> None:
+        self.correlation_id = correlation_id
+        self.workflow_id = workflow_id
+        self.data = {} if data is None else data
+        self.metadata = _NO_METADATA if metadata is None else MappingProxyType(dict(metadata))
+        self.parent_span = parent_span
+        self.run_id: str | None = None
+        self.randoms: dict[str, Random] = {}

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 from plait.primitives._base import In, Out
-from plait.primitives._encoding import encode
 from plait.primitives._errors import note_failure
 from plait.primitives._outcome import Failure, Outcome, Success
 from plait.primitives._wrapper import Wrapper
@@ -196,4 +195,7 @@ class _Flight:
 
 
 def _encoded(input_data: object) -> bytes:
+    # It brings pydantic, which takes longer to import than all else that plait starts with.
+    from plait.primitives._encoding import encode
+
     return encode(input_data, canonical=True)

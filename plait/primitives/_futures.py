@@ -8,8 +8,6 @@ from functools import partial
 from itertools import repeat
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-import pydantic
-
 from plait.primitives._concurrency import backend
 from plait.primitives._context import WorkflowContext, current_context
 from plait.primitives._errors import note_failure
@@ -136,7 +134,7 @@ def replaced(value: Any, kind: type[T], replace: Callable[[T], Any]) -> Any:
     if isinstance(value, list | tuple | set | frozenset):
         items: list[Any] = [changed.get(key, part) for key, part in parts.items()]
         return type(value)(*items) if hasattr(value, "_fields") else type(value)(items)
-    if isinstance(value, pydantic.BaseModel):
+    if hasattr(value, "model_copy"):
         return value.model_copy(update=changed)
     clone = copy.copy(value)
     for name, new in changed.items():
@@ -149,7 +147,7 @@ def _parts(value: Any) -> dict[Any, Any]:
         return value
     if isinstance(value, list | tuple | set | frozenset):
         return dict(enumerate(value))
-    if isinstance(value, pydantic.BaseModel):
+    if hasattr(value, "model_copy"):  # a pydantic model; importing pydantic would take longer
         return dict(value)
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}

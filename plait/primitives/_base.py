@@ -19,7 +19,10 @@ from typing import (
     overload,
 )
 
+import anyio
+
 from plait.primitives._context import WorkflowContext, current_context
+from plait.primitives._errors import noting
 from plait.primitives._futures import Future
 from plait.primitives._shape import describe, to_mermaid
 
@@ -88,10 +91,11 @@ class WorkflowPrimitive(ABC, Generic[In, Out]):
         if inspect.isgeneratorfunction(execute) or inspect.isasyncgenfunction(execute):
             msg = f"{cls.__name__}.execute is a generator; it must be an `async def` that returns"
             raise TypeError(msg)
-        is_composite = cls.children is not WorkflowPrimitive.children
-        numbers = cls._numbers_children or (is_composite and cls._place is WorkflowPrimitive._place)
+        if cls.children is not WorkflowPrimitive.children:
+            # A composite that does not say where its children stand is not one of ours.
+            cls._numbers_children |= cls._place is WorkflowPrimitive._place
         cls._undoored = execute
-        cls._bare_execute = _numbering(execute) if numbers else execute
+        cls._bare_execute = _numbering(execute) if cls._numbers_children else execute
         cls.execute = _door(execute, cls._bare_execute)  # type: ignore[method-assign]
 
     @abstractmethod
@@ -124,17 +128,13 @@ class WorkflowPrimitive(ABC, Generic[In, Out]):
         Raises:
             RuntimeError: An event loop already runs in this thread.
         """
-        # anyio is only needed here and off the asyncio path; most programs never get to it.
-        import anyio
-        import sniffio
-
         try:
-            running = sniffio.current_async_library()
-        except sniffio.AsyncLibraryNotFoundError:
+            anyio.get_current_task()
+        except RuntimeError:
             return anyio.run(self._run, input_data, context or WorkflowContext(), backend=backend)
         msg = (
-            f"{self.name}.run_sync() was called inside a running {running} event loop, which it "
-            "would block; use `await workflow(data)` there"
+            f"{self.name}.run_sync() was called inside a running event loop, which it would block; "
+            f"use `await {self.name}(data)` there"
         )
         raise RuntimeError(msg)
 
@@ -366,6 +366,10 @@ def _door(
             )
             raise TypeError(msg) from None
         if runtime is None:
+            if context._primitive is None and self._is_leaf and not self._numbers_children:
+                # A step all by itself: no composite gives it its place.
+                own = context.open(self)
+                return noting(bare(self, input_data, own), own)
             return bare(self, input_data, context)
         if type(self).execute is not door:
             # Reached through super(): part of the execution that is already under way.

@@ -87,7 +87,8 @@ class WorkflowContext:
         self._calls = 0
 
     def __repr__(self) -> str:
-        return f"<WorkflowContext run={self.run_id!r} path={self.path!r}>"
+        run = self._run.run_id or self._run.correlation_id
+        return f"<WorkflowContext run={run!r} path={self.path!r}>"
 
     @property
     def data(self) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from plait.primitives._base import WorkflowPrimitive
-from plait.primitives._step import Step
+from plait.primitives._decorators import as_primitive
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -24,9 +24,9 @@ class Decision(WorkflowPrimitive[Any, T]):
     """
 
     def __init__(self, function: Callable[..., Any], read: Callable[[Any], T]) -> None:
-        step = Step[Any, ..., Any](function, pair=True)
-        self._name = step.name
-        self._ask = step._bare()
+        asked = as_primitive(function)
+        self._name = asked.name
+        self._ask = asked._bare()
         self._read = read
 
     async def execute(self, input_data: Any, context: WorkflowContext) -> T:

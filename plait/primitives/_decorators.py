@@ -59,6 +59,12 @@ def as_primitive(operand: Any) -> WorkflowPrimitive[Any, Any]:
             "it from the body of a workflow instead"
         )
         raise TypeError(msg)
+    if isinstance(step, Step) and step._shape.keywords:
+        msg = (
+            f"cannot compose {step.name!r}: it needs the keyword argument "
+            f"{step._shape.keywords[0]!r}, which nobody passes it"
+        )
+        raise TypeError(msg)
     return step
 
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-_PATH_ATTRIBUTE = "__plait_path__"
+_PATH, _RUN, _NOTE = "__plait_path__", "__plait_run__", "__plait_note__"
 
 
 class PlaitError(Exception):
@@ -135,7 +135,7 @@ def failed_path(error: BaseException) -> str | None:
     Args:
         error: An exception that came out of a workflow.
     """
-    path: str | None = getattr(error, _PATH_ATTRIBUTE, None)
+    path: str | None = vars(error).get(_PATH)
     return path
 
 
@@ -151,16 +151,27 @@ async def noting(call: Awaitable[T], context: WorkflowContext) -> T:
 def note_failure(error: Exception, context: WorkflowContext) -> bool:
     """Note on an error the node it was raised in, once: the deepest node that sees it.
 
-    A node's parents see the same error pass by, so an error that already names a node below this
-    one is left as it is. An error object that is raised again elsewhere gets the new place.
+    A node's parents see the same error pass by, so an error that names a node below this one is
+    left as it is. An error object that is raised again elsewhere, or in another run, gets the new
+    place; of another run's, only the last is kept.
 
     Returns:
         Whether this is where it was raised.
     """
-    path = context.path
-    noted = failed_path(error)
-    if noted is not None and noted.startswith(path):
+    path, run = context.path, id(context._run)
+    # Written past `__setattr__`, which classes such as frozen dataclasses refuse.
+    state = vars(error)
+    is_same_run = state.get(_RUN) == run
+    if is_same_run and _is_within(state[_PATH], path):
         return False
-    setattr(error, _PATH_ATTRIBUTE, path)
-    error.add_note(f"in step {context.label!r} ({context.place})")
+    notes: list[str] = state.setdefault("__notes__", [])
+    if not is_same_run and state.get(_NOTE) in notes:
+        notes.remove(state[_NOTE])
+    state[_PATH], state[_RUN] = path, run
+    state[_NOTE] = f"in step {context.label!r} ({context.place})"
+    notes.append(state[_NOTE])
     return True
+
+
+def _is_within(path: str, above: str) -> bool:
+    return path == above or path.startswith((f"{above}/", f"{above}["))

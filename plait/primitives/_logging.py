@@ -10,6 +10,8 @@ if TYPE_CHECKING:
 
     from plait.primitives._context import WorkflowContext
 
+_logger = logging.getLogger("plait")
+
 
 def node_logger(context: WorkflowContext) -> BoundLogger:
     """A logger that binds the node's run and path to every event.
@@ -17,11 +19,14 @@ def node_logger(context: WorkflowContext) -> BoundLogger:
     Events reach the standard library's logger "plait", which says nothing until the application
     configures logging; structlog's own configuration is left alone.
     """
+    # Without a handler of any kind, logging prints warnings to the standard error stream.
+    if not _logger.handlers:
+        _logger.addHandler(logging.NullHandler())
     # structlog takes longer to import than the rest of plait together, and most runs never log.
     import structlog
 
     logger: BoundLogger = structlog.wrap_logger(
-        logging.getLogger("plait"),
+        _logger,
         processors=[
             structlog.stdlib.filter_by_level,
             structlog.stdlib.add_log_level,

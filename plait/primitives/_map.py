@@ -6,7 +6,7 @@ from collections.abc import AsyncGenerator, AsyncIterable, Iterable, Sized
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, TypeVar, overload
 
-from plait.primitives._concurrency import SOURCE
+from plait.primitives._concurrency import DELIVERY, SOURCE
 from plait.primitives._errors import note_failure
 from plait.primitives._outcome import (
     OnError,
@@ -97,7 +97,8 @@ class MapPrimitive(Wrapper[Iterable[E] | AsyncIterable[E], list[R]], Generic[E, 
                 self._calls(input_data, context), self._limit or limit
             )
         for index, error in gathered.failures:
-            if isinstance(error, Exception):
+            # What handing a result on raised is the failure of whoever asked for it.
+            if isinstance(error, Exception) and index != DELIVERY:
                 note_failure(error, context if index == SOURCE else context.enter(self, index))
         return results_of(gathered)
 

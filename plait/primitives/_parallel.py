@@ -4,13 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import partial
-from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar, TypeVarTuple, cast, overload
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    ClassVar,
+    Generic,
+    Literal,
+    TypeAlias,
+    TypeVar,
+    TypeVarTuple,
+    cast,
+    overload,
+)
 
 from plait.primitives._base import In, WorkflowPrimitive
 from plait.primitives._decorators import as_primitive
 from plait.primitives._errors import note_failure
 from plait.primitives._outcome import (
     OnError,
+    Outcome,
     check_errors,
     check_limit,
     collecting,
@@ -18,14 +30,20 @@ from plait.primitives._outcome import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Sequence
+    from collections.abc import Awaitable, Callable, Coroutine, Sequence
 
+    from plait.primitives._base import Operand
     from plait.primitives._concurrency import Call
     from plait.primitives._context import WorkflowContext
+    from plait.primitives._sequential import SequentialPrimitive
 
 T = TypeVar("T")
+A = TypeVar("A")
+R = TypeVar("R")
 Ts = TypeVarTuple("Ts")
 Us = TypeVarTuple("Us")
+
+Branches: TypeAlias = "Sequence[Any] | Mapping[str, Any]"
 
 
 class ParallelPrimitive(WorkflowPrimitive[In, tuple[*Ts]], Generic[In, *Ts]):
@@ -48,34 +66,74 @@ class ParallelPrimitive(WorkflowPrimitive[In, tuple[*Ts]], Generic[In, *Ts]):
 
     Example:
         >>> from plait import ParallelPrimitive
+        >>> ParallelPrimitive([min, max]).run_sync([3, 1, 2])
+        (1, 3)
         >>> ParallelPrimitive({"low": min, "high": max}).run_sync([3, 1, 2])
         {'low': 1, 'high': 3}
     """
 
     _kind: ClassVar[str] = "parallel"
     _is_leaf: ClassVar[bool] = False
+    _branches: tuple[WorkflowPrimitive[Any, Any], ...]
+    _limit: int | None
+    _collects: bool
 
-    def __init__(
-        self,
-        branches: Sequence[WorkflowPrimitive[Any, Any] | Any] | Mapping[str, Any],
+    @overload
+    def __new__(
+        cls,
+        branches: Mapping[str, Operand[A, T]],
+        *,
+        max_concurrency: int | None = None,
+        errors: Literal["raise"] = "raise",
+    ) -> NamedParallel[A, T]: ...
+    @overload
+    def __new__(
+        cls,
+        branches: Mapping[str, Operand[A, T]],
+        *,
+        max_concurrency: int | None = None,
+        errors: Literal["collect"],
+    ) -> NamedParallel[A, Outcome[T]]: ...
+    @overload
+    def __new__(
+        cls,
+        branches: Sequence[Operand[A, T]],
+        *,
+        max_concurrency: int | None = None,
+        errors: Literal["raise"] = "raise",
+    ) -> ParallelPrimitive[A, *tuple[T, ...]]: ...
+    @overload
+    def __new__(
+        cls,
+        branches: Sequence[Operand[A, T]],
+        *,
+        max_concurrency: int | None = None,
+        errors: Literal["collect"],
+    ) -> ParallelPrimitive[A, *tuple[Outcome[T], ...]]: ...
+    @overload
+    def __new__(
+        cls,
+        branches: Branches,
         *,
         max_concurrency: int | None = None,
         errors: OnError = "raise",
-    ) -> None:
-        self._limit = check_limit(max_concurrency, "a ParallelPrimitive")
-        self._collects = check_errors(errors, "a ParallelPrimitive")
-        self._keys: tuple[str, ...] | None = None
-        flat: list[WorkflowPrimitive[Any, Any]] = []
-        if isinstance(branches, Mapping):
-            self._keys = tuple(branches)
-            flat.extend(map(as_primitive, branches.values()))
-        else:
-            for branch in map(as_primitive, branches):
-                flat.extend(branch.children if _is_plain(branch) else (branch,))
-        if not flat:
+    ) -> ParallelPrimitive[Any, *tuple[Any, ...]]: ...
+    def __new__(
+        cls,
+        branches: Branches,
+        *,
+        max_concurrency: int | None = None,
+        errors: OnError = "raise",
+    ) -> ParallelPrimitive[Any, *tuple[Any, ...]]:
+        """Make one; of a dict of branches, a `NamedParallel`."""
+        made = object.__new__(NamedParallel if isinstance(branches, Mapping) else cls)
+        made._limit = check_limit(max_concurrency, "a ParallelPrimitive")
+        made._collects = check_errors(errors, "a ParallelPrimitive")
+        made._branches = made._take(branches)
+        if not made._branches:
             msg = "a ParallelPrimitive needs at least one branch, got none"
             raise ValueError(msg)
-        self._branches = tuple(flat)
+        return made
 
     async def execute(self, input_data: In, context: WorkflowContext) -> tuple[*Ts]:
         """Execute the branches at the same time."""
@@ -87,9 +145,7 @@ class ParallelPrimitive(WorkflowPrimitive[In, tuple[*Ts]], Generic[In, *Ts]):
             limit=self._limit,
             collects=self._collects,
         )
-        keys = self._keys
-        output = tuple(results) if keys is None else dict(zip(keys, results, strict=True))
-        return cast("tuple[*Ts]", output)
+        return cast("tuple[*Ts]", self._joined(results))
 
     @overload  # type: ignore[override]
     def __or__(
@@ -121,26 +177,73 @@ class ParallelPrimitive(WorkflowPrimitive[In, tuple[*Ts]], Generic[In, *Ts]):
         return self._branches
 
     def __str__(self) -> str:
-        if self._name is not None:
-            return self._name
-        if self._keys is None:
-            return f"({' | '.join(str(branch) for branch in self._branches)})"
-        pairs = zip(self._keys, self._branches, strict=True)
-        return f"({' | '.join(f'{key}: {branch}' for key, branch in pairs)})"
+        return self._name or f"({' | '.join(str(branch) for branch in self._branches)})"
+
+    def _take(self, branches: Any) -> tuple[WorkflowPrimitive[Any, Any], ...]:
+        flat: list[WorkflowPrimitive[Any, Any]] = []
+        for branch in map(as_primitive, branches):
+            flat.extend(branch.children if _is_plain(branch) else (branch,))
+        return tuple(flat)
+
+    def _joined(self, results: list[Any]) -> Any:
+        return tuple(results)
 
     def _spec(self) -> dict[str, Any]:
-        keys, branches = self._keys, self._branches
         return {
-            "branches": branches if keys is None else dict(zip(keys, branches, strict=True)),
+            "branches": self._branches,
             "max_concurrency": self._limit,
             "errors": "collect" if self._collects else "raise",
         }
 
     def _place(self, cursor: int) -> tuple[str, WorkflowPrimitive[Any, Any]]:
         branch = self._branches[cursor]
-        if self._keys is not None:
-            return f"/{self._keys[cursor]}", branch
         return f"/{cursor + 1}:{branch.label}", branch
+
+
+class NamedParallel(ParallelPrimitive[In, *tuple[Any, ...]], Generic[In, T]):
+    """A parallel of branches by name, whose result is a dict."""
+
+    def _take(self, branches: Any) -> tuple[WorkflowPrimitive[Any, Any], ...]:
+        self._keys = tuple(branches)
+        return tuple(map(as_primitive, branches.values()))
+
+    def _joined(self, results: list[Any]) -> Any:
+        return dict(zip(self._keys, results, strict=True))
+
+    def _spec(self) -> dict[str, Any]:
+        return super()._spec() | {"branches": self._joined(list(self._branches))}
+
+    def __str__(self) -> str:
+        pairs = zip(self._keys, self._branches, strict=True)
+        return self._name or f"({' | '.join(f'{key}: {branch}' for key, branch in pairs)})"
+
+    def _place(self, cursor: int) -> tuple[str, WorkflowPrimitive[Any, Any]]:
+        return f"/{self._keys[cursor]}", self._branches[cursor]
+
+    if TYPE_CHECKING:
+        # To type checkers it is a primitive that returns a tuple: these say that it is not.
+        async def execute(  # type: ignore[override]  # pyright: ignore[reportIncompatibleMethodOverride]
+            self, input_data: In, context: WorkflowContext
+        ) -> dict[str, T]: ...
+        def __call__(  # type: ignore[override]  # pyright: ignore[reportIncompatibleMethodOverride]
+            self, input_data: In
+        ) -> Coroutine[Any, Any, dict[str, T]]: ...
+        def run_sync(  # type: ignore[override]  # pyright: ignore[reportIncompatibleMethodOverride]
+            self, input_data: In, context: WorkflowContext | None = None, *, backend: str = ...
+        ) -> dict[str, T]: ...
+        @overload  # type: ignore[override]
+        def __rshift__(
+            self, other: WorkflowPrimitive[dict[str, T], R]
+        ) -> SequentialPrimitive[In, R]: ...
+        @overload
+        def __rshift__(
+            self, other: Callable[[dict[str, T]], Awaitable[R]]
+        ) -> SequentialPrimitive[In, R]: ...
+        @overload
+        def __rshift__(self, other: Callable[[dict[str, T]], R]) -> SequentialPrimitive[In, R]: ...
+        def __rshift__(  # pyright: ignore[reportIncompatibleMethodOverride]
+            self, other: Any
+        ) -> SequentialPrimitive[In, Any]: ...
 
 
 async def run_branches(
@@ -180,7 +283,6 @@ def _is_plain(branch: WorkflowPrimitive[Any, Any]) -> bool:
     return (
         type(branch) is ParallelPrimitive
         and branch._name is None
-        and branch._keys is None
         and branch._limit is None
         and not branch._collects
     )

@@ -45,10 +45,14 @@ class ReducePrimitive(WorkflowPrimitive[Iterable[E] | AsyncIterable[E], S], Gene
         if not callable(fn):
             msg = f"a ReducePrimitive folds with a function, got {fn!r}"
             raise TypeError(msg)
-        required = shape_of(fn, pair=False).required
-        if required > 2:
-            msg = f"a ReducePrimitive calls {function_name(fn)!r} with 2 arguments, not {required}"
-            raise TypeError(msg)
+        shape = shape_of(fn)
+        try:
+            if shape.signature is not None:
+                shape.signature.bind(initial, None)
+        except TypeError:
+            count = len(shape.parameters)
+            msg = f"a ReducePrimitive calls {function_name(fn)!r} with 2 arguments, not {count}"
+            raise TypeError(msg) from None
         self._name = function_name(fn)
         self._fn = fn
         self._initial = initial

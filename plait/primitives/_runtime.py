@@ -122,5 +122,6 @@ class Numbering(Runtime):
         context: WorkflowContext,
     ) -> Coroutine[Any, Any, T]:
         """Execute with no runtime, and say where a failure happened."""
-        context._runtime = None
+        if not primitive._numbers_children:
+            context._runtime = None
         return noting(execute(primitive, input_data, context), context)

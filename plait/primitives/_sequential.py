@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from plait.primitives._base import In, Out, WorkflowPrimitive
 from plait.primitives._decorators import as_primitive
-from plait.primitives._errors import note_failure
+from plait.primitives._errors import failed_path, note_failure
 from plait.primitives._map import MapPrimitive
 from plait.primitives._reduce import Mapped, ReducePrimitive
 
@@ -99,8 +99,13 @@ class SequentialPrimitive(WorkflowPrimitive[In, Out]):
 def _fold_as_mapped(
     mapping: MapPrimitive[Any, Any], place: int, reduction: ReducePrimitive[Any, Any]
 ) -> Execute:
-    def fold(input_data: Any, context: WorkflowContext) -> Coroutine[Any, Any, Any]:
+    async def fold(input_data: Any, context: WorkflowContext) -> Any:
         mapped: Any = Mapped(mapping, input_data, context.beside(place))
-        return reduction.execute(mapped, context)
+        try:
+            return await reduction.execute(mapped, context)
+        except Exception as error:
+            if (failed_path(error) or "").startswith(mapped.frame.path):
+                context._cursor = place
+            raise
 
     return fold

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import typing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +25,7 @@ class Shape:
         context: The name of the parameter that takes the context.
         context_index: The context's position, or None where it is passed by keyword or not at all.
         required: How many positional parameters other than the context have no default.
+        keywords: The names of the parameters that have to be passed by keyword.
         is_async: Whether calling it makes an awaitable, as far as can be seen from outside.
         signature: What a caller passes, without the context; None where that is not known.
     """
@@ -32,6 +34,7 @@ class Shape:
     context: str | None
     context_index: int | None
     required: int
+    keywords: tuple[str, ...]
     is_async: bool
     signature: inspect.Signature | None
 
@@ -54,7 +57,7 @@ def shape_of(function: Callable[..., Any], *, pair: bool = False, is_method: boo
         is_method: Whether the first parameter is the instance that it will be bound to.
 
     Raises:
-        TypeError: It is a generator, or needs keyword-only arguments.
+        TypeError: It is a generator.
     """
     name = function_name(function)
     target = function
@@ -70,7 +73,7 @@ def shape_of(function: Callable[..., Any], *, pair: bool = False, is_method: boo
         signature = inspect.signature(function)
     except ValueError:
         # Some builtins, such as `int` and `dict`, have no signature: they take the input.
-        return Shape(("input",), None, None, 1, is_async, None)
+        return Shape(("input",), None, None, 1, (), is_async, None)
     if is_method:
         signature = signature.replace(parameters=list(signature.parameters.values())[1:])
     positional = [p for p in signature.parameters.values() if p.kind in _POSITIONAL]
@@ -79,11 +82,9 @@ def shape_of(function: Callable[..., Any], *, pair: bool = False, is_method: boo
     required = [p for p in positional if p.default is p.empty]
     if context is None and pair and len(required) == 2:
         context = required[1]
-    for parameter in signature.parameters.values():
-        is_keyword = parameter.kind is parameter.KEYWORD_ONLY and parameter is not context
-        if is_keyword and parameter.default is parameter.empty and pair:
-            msg = f"{name!r} needs the keyword argument {parameter.name!r}, which no one passes it"
-            raise TypeError(msg)
+    keyword_only = [
+        p for p in signature.parameters.values() if p.kind is p.KEYWORD_ONLY and p is not context
+    ]
     names = tuple(p.name for p in positional if p is not context)
     if variadic and not names:
         names = ("input",)
@@ -92,6 +93,7 @@ def shape_of(function: Callable[..., Any], *, pair: bool = False, is_method: boo
         context=None if context is None else context.name,
         context_index=next((i for i, p in enumerate(positional) if p is context), None),
         required=sum(p is not context for p in required),
+        keywords=tuple(p.name for p in keyword_only if p.default is p.empty),
         is_async=is_async,
         signature=signature.replace(
             parameters=[p for p in signature.parameters.values() if p is not context]
@@ -107,4 +109,5 @@ def _takes_context(parameter: inspect.Parameter, function: Callable[..., Any]) -
         name = annotation.partition("|")[0].strip().strip("'\"")
         found = getattr(function, "__globals__", {}).get(name)
         return found is WorkflowContext or name.rpartition(".")[2] == "WorkflowContext"
-    return isinstance(annotation, type) and issubclass(annotation, WorkflowContext)
+    kinds = typing.get_args(annotation) or (annotation,)
+    return any(isinstance(kind, type) and issubclass(kind, WorkflowContext) for kind in kinds)

@@ -203,17 +203,20 @@ class Step(WorkflowPrimitive[In, Out], Generic[In, P, Out]):
         if self.thread:
 
             async def in_thread(*args: Any, **kwargs: Any) -> Any:
-                return await anyio.to_thread.run_sync(functools.partial(call, *args, **kwargs))
+                # In a tuple, as trio refuses functions that turn out to return an awaitable.
+                (result,) = await anyio.to_thread.run_sync(lambda: (call(*args, **kwargs),))
+                return await result if self._is_to_await(result) else result
 
             return in_thread
 
-        keeps = self._keeps_futures
-
         async def inline(*args: Any, **kwargs: Any) -> Any:
             result = call(*args, **kwargs)
-            # A lambda or a wrapper around an async function shows only when it is called.
-            if hasattr(result, "__await__") and not (keeps and isinstance(result, Future)):
-                return await result
-            return result
+            return await result if self._is_to_await(result) else result
 
         return inline
+
+    def _is_to_await(self, result: object) -> bool:
+        # A lambda or a wrapper around an async function shows only when it is called.
+        if self._keeps_futures and isinstance(result, Future):
+            return False
+        return hasattr(result, "__await__")

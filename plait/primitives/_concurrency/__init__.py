@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from plait.primitives._concurrency import _anyio, _asyncio
 from plait.primitives._concurrency._group import (
+    DELIVERY,
     SOURCE,
     Call,
     DeadlineExceededError,
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 __all__ = [
+    "DELIVERY",
     "SOURCE",
     "Backend",
     "Call",

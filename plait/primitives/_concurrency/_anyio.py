@@ -99,19 +99,12 @@ class AnyioGroup(Group[T]):
     async def run(self) -> Gathered[T]:
         """Run every call and wait for all of them, also when cancelled meanwhile."""
         self._parked = anyio.Event()
-        broken: Exception | Abort | None = None
         try:
             async with anyio.create_task_group() as self._task_group:
-                try:
-                    await self._drive()
-                except (Exception, Abort) as error:  # noqa: BLE001 - raised below
-                    broken = error
-                    self._stop()
+                await self._drive()
         finally:
             with anyio.CancelScope(shield=True):
                 await self._close_stream()
-        if broken is not None:
-            raise broken
         return Gathered(self._results, self._failures)
 
     def _spawn(self, index: int, call: Coroutine[Any, Any, T]) -> None:

@@ -13,6 +13,7 @@ from collections.abc import (
     Iterable,
     Iterator,
 )
+from functools import partial
 from typing import Any, Generic, NamedTuple, TypeAlias, TypeVar, cast
 
 T = TypeVar("T")
@@ -21,7 +22,7 @@ Call: TypeAlias = Callable[[], Coroutine[Any, Any, T]]
 Source: TypeAlias = Iterable[Call[T]] | AsyncIterable[Call[T]]
 Deliver: TypeAlias = Callable[[T], Awaitable[None]]
 
-SOURCE = -1
+SOURCE, DELIVERY = -1, -2
 _NOTHING = object()
 
 
@@ -35,7 +36,8 @@ class Gathered(NamedTuple, Generic[T]):
     Attributes:
         results: One for each call, in order; a placeholder for a call that failed.
         failures: The index of each call that failed with its error, the first to fail first.
-            A failure of the source of the calls has the index `SOURCE`.
+            A failure of the source of the calls has the index `SOURCE`, one of handing a result on
+            has `DELIVERY`.
     """
 
     results: list[T]
@@ -96,7 +98,10 @@ class Group(ABC, Generic[T]):
         self._fill()
         while True:
             while self._deliver is not None and self._is_next_ready():
-                await self._deliver(self._ready.pop(self._delivered))
+                try:
+                    await self._deliver(self._ready.pop(self._delivered))
+                except Exception as error:  # noqa: BLE001 - reported with the other failures
+                    self._note_failure(DELIVERY, error)
                 self._delivered += 1
                 self._fill()
             if not self._running:
@@ -105,7 +110,10 @@ class Group(ABC, Generic[T]):
 
     async def _close_stream(self) -> None:
         if isinstance(self._stream, AsyncGenerator):
-            await self._stream.aclose()
+            try:
+                await self._stream.aclose()
+            except Exception as error:  # noqa: BLE001 - reported with the other failures
+                self._failures.append((SOURCE, error))
 
     def _is_next_ready(self) -> bool:
         return self._delivered in self._ready and not self._stopped
@@ -118,27 +126,34 @@ class Group(ABC, Generic[T]):
 
     def _fill(self) -> None:
         while not self._stopped and self._has_room():
-            if self._iterator is not None:
-                try:
-                    call = next(self._iterator)()
-                except StopIteration:
-                    self._iterator = None
-                    return
-                except Exception as error:  # noqa: BLE001 - reported as a failure of the source
-                    self._iterator = None
-                    self._note_failure(SOURCE, error)
-                    return
-            elif self._stream is not None and not self._pulling:
-                self._pulling = True
-                call = self._pull(self._stream)
-            else:
+            call = self._next_call()
+            if call is None:
                 return
             index = self._started
             self._started += 1
             self._running += 1
             if self._deliver is None:
                 self._results.append(cast("T", None))
-            self._spawn(index, call)
+            try:
+                coroutine = call()
+            except Exception as error:  # noqa: BLE001 - reported like one that is raised later
+                self._failed(index, error)
+            else:
+                self._spawn(index, coroutine)
+
+    def _next_call(self) -> Call[T] | None:
+        if self._iterator is not None:
+            try:
+                return next(self._iterator)
+            except StopIteration:
+                self._iterator = None
+            except Exception as error:  # noqa: BLE001 - reported as a failure of the source
+                self._iterator = None
+                self._note_failure(SOURCE, error)
+        elif self._stream is not None and not self._pulling:
+            self._pulling = True
+            return partial(self._pull, self._stream)
+        return None
 
     async def _pull(self, stream: AsyncIterator[Call[T]]) -> T:
         try:

@@ -74,7 +74,7 @@ class DurableRuntime(Runtime):
         if primitive._is_leaf:
             # Here, and not in the coroutine: the input is what it is when the call is made.
             return self._leaf(primitive, execute, input_data, context, digest(input_data))
-        return self._composite(super().perform(primitive, execute, input_data, context), context)
+        return self._composite(primitive, execute, input_data, context)
 
     async def sleep(self, seconds: float, context: WorkflowContext) -> None:
         """Wait until the time that was recorded when the wait began."""
@@ -98,11 +98,31 @@ class DurableRuntime(Runtime):
         await self._write(path, Kind.TIME, b"", repr(until).encode(), None)
         return until
 
-    async def _composite(self, call: Coroutine[Any, Any, T], context: WorkflowContext) -> T:
-        result = await call
+    async def _composite(
+        self,
+        primitive: WorkflowPrimitive[In, T],
+        execute: Callable[[Any, In, WorkflowContext], Coroutine[Any, Any, T]],
+        input_data: In,
+        context: WorkflowContext,
+    ) -> T:
+        # Its result follows from its children's. Its failure does not: those that were cancelled
+        # for it must not be started again.
+        record = self._records.get(context.path)
+        if record is not None:
+            return self._replay(record, primitive, record.digest, context)
+        try:
+            result = await super().perform(primitive, execute, input_data, context)
+        except Exception as error:
+            await self._fail(error, b"", context)
+            raise
         if self.failures:
             self._handle_below(context.path)
         return result
+
+    async def _fail(self, error: Exception, input_digest: bytes, context: WorkflowContext) -> None:
+        note_failure(error, context)
+        self.failures.add(context.path)
+        await self._write(context.path, Kind.ERROR, input_digest, encode(error), None)
 
     async def _leaf(
         self,
@@ -124,10 +144,8 @@ class DurableRuntime(Runtime):
             payload = self._codec.encode(result, primitive)
             data = self._changes(context.data)
         except Exception as error:
-            note_failure(error, context)
-            self.failures.add(path)
             self.executed += 1
-            await self._write(path, Kind.ERROR, input_digest, encode(error), None)
+            await self._fail(error, input_digest, context)
             raise
         finally:
             current_context.reset(token)

@@ -246,11 +246,13 @@ class SqliteJournal:
         row = connection.execute(select, (key,)).fetchone()
         if row is None:
             return False
-        # What failed is done again, with the timers below it; what had been handled stays.
-        delete = "DELETE FROM records WHERE run = ? AND (path = ? OR substr(path, 1, ?) = ?)"
+        # What failed is done again, with new deadlines; what had been handled stays.
+        delete = (
+            "DELETE FROM records WHERE run = ? AND"
+            " (path = ? OR (substr(path, 1, ?) = ? AND path LIKE '%/deadline'))"
+        )
         for path in json.loads(row[0]):
-            below = f"{path}/"
-            connection.execute(delete, (key, path, len(below), below))
+            connection.execute(delete, (key, path, len(path) + 1, f"{path}/"))
         update = (
             "UPDATE runs SET status='running', outcome=NULL, failures='[]', updated=?, runner=?"
             " WHERE key=?"

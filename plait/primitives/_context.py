@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from uuid import UUID
 
 from plait.primitives import _ambient
-from plait.primitives._errors import noting
+from plait.primitives._concurrency import DeadlineExceededError
+from plait.primitives._errors import StepTimeoutError, noting
 from plait.primitives._outcome import results_of
 from plait.primitives._run import Run
 from plait.primitives._runtime import Numbering, Runtime
@@ -214,13 +215,23 @@ class WorkflowContext:
         """Wait for `seconds`. A durable run that is interrupted waits only for what is left."""
         return (self._runtime or _EVENT_LOOP).sleep(seconds, self)
 
-    def within(self, seconds: float, call: Callable[[], Awaitable[T]]) -> Coroutine[Any, Any, T]:
+    async def within(self, seconds: float, call: Callable[[], Awaitable[T]]) -> T:
         """Run a call, and cancel it when it takes longer than `seconds`.
 
+        Args:
+            seconds: The deadline, from now. A durable run that is interrupted keeps to it.
+            call: What to run.
+
         Raises:
-            DeadlineExceededError: This deadline passed.
+            StepTimeoutError: This deadline passed; a `TimeoutError` of the call's own stays one.
         """
-        return (self._runtime or _EVENT_LOOP).within(seconds, call, self)
+        try:
+            return await (self._runtime or _EVENT_LOOP).within(seconds, call, self)
+        except DeadlineExceededError as passed:
+            if passed.call is not call:
+                raise
+            msg = f"{self.label!r} did not finish within {seconds:g} s"
+            raise StepTimeoutError(msg, seconds) from None
 
     def concurrently(
         self, calls: Source[T], limit: int | None = None

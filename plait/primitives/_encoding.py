@@ -17,7 +17,7 @@ import pydantic
 import pydantic_core
 
 from plait.primitives._base import WorkflowPrimitive
-from plait.primitives._errors import RecordedError, SerializationError
+from plait.primitives._errors import OF_THIS_PROCESS, RecordedError, SerializationError
 from plait.primitives._references import find, full_name, reference_to
 
 _SCALARS = frozenset({bool, float, int, str, type(None)})
@@ -44,7 +44,7 @@ def encode(value: object, *, canonical: bool = False) -> bytes:
                 value, "", "it contains itself, or is nested too deeply"
             ) from None
     if canonical:
-        return _canonical_json(tree).encode()
+        return _canonical_json(_ordered(tree)).encode()
     try:
         return pydantic_core.to_json(tree)
     except pydantic_core.PydanticSerializationError:
@@ -104,6 +104,17 @@ def same(left: object, right: object) -> bool:
     if isinstance(left, float):
         return repr(left) == repr(right)  # NaN is not equal to itself, and -0.0 is to 0.0
     return bool(left == right)
+
+
+def _ordered(tree: Any) -> Any:
+    """The same tree with the pairs of its dicts in an order of their own."""
+    if isinstance(tree, list):
+        return [_ordered(item) for item in tree]
+    if not isinstance(tree, dict):
+        return tree
+    if "$dict" in tree:
+        return {"$dict": sorted(map(_ordered, tree["$dict"]), key=_canonical_json)}
+    return {key: _ordered(item) for key, item in tree.items()}
 
 
 def _tree(value: Any, where: str) -> Any:
@@ -166,7 +177,8 @@ def _object_tree(value: Any, where: str) -> dict[str, Any]:
 
 def _error_tree(error: BaseException, where: str) -> dict[str, Any]:
     tree = {"$error": full_name(type(error)), "message": str(error)}
-    for part, value in (("args", error.args), ("state", vars(error))):
+    state = {name: value for name, value in vars(error).items() if name not in OF_THIS_PROCESS}
+    for part, value in (("args", error.args), ("state", state)):
         # What cannot be kept of an error must not hide the error itself.
         try:
             tree[part] = _tree(value, where)

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 _PATH, _RUN, _NOTE = "__plait_path__", "__plait_run__", "__plait_note__"
+OF_THIS_PROCESS = (_RUN,)
+"""The attributes of a noted error that mean nothing to another process."""
 
 
 class PlaitError(Exception):

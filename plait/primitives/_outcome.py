@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Generic, Literal, TypeAlias, TypeVar
 
-from plait.primitives._errors import note_failure
+from plait.primitives._errors import failed_path, note_failure
 
 if TYPE_CHECKING:
     from plait.primitives._concurrency import Call, Gathered
@@ -37,6 +37,11 @@ class Failure:
     """
 
     error: Exception
+
+    @property
+    def path(self) -> str | None:
+        """The path of the node that failed, such as `orders/2:ship[3]`."""
+        return failed_path(self.error)
 
 
 Outcome: TypeAlias = Success[T] | Failure

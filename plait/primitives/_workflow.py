@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from plait.primitives._base import In, Out, WorkflowPrimitive
 from plait.primitives._context import current_context
-from plait.primitives._deadline import run_within
 from plait.primitives._futures import Future, result_of, settle
 from plait.primitives._step import P, Step
 
@@ -65,7 +64,7 @@ class Workflow(Step[In, P, Out]):
             if self.timeout is None:
                 result = await call()
             else:
-                result = await run_within(self.timeout, call, context)
+                result = await context.within(self.timeout, call)
             if isinstance(result, Future):
                 await settle([result], context)
                 result = result_of(result)

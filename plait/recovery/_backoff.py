@@ -87,6 +87,6 @@ def exponential(base: float, *, factor: float = 2, max_delay: float | None = Non
 
 
 def _check(number: float, option: str) -> None:
-    if number < 0:
+    if not number >= 0:
         msg = f"{option}={number!r} must not be negative"
         raise ValueError(msg)

@@ -137,9 +137,9 @@ class RetryPrimitive(Wrapper[In, Out]):
             return None
         asked = getattr(error, "retry_after", None)
         if isinstance(asked, timedelta):
-            return asked.total_seconds()
+            asked = asked.total_seconds()
         if isinstance(asked, int | float):
-            return max(0.0, asked)
+            return max(0, asked)
         return frame.random.uniform(0, wait) if self._jitter else wait
 
     def _is_over(self, elapsed: float) -> bool:

@@ -6,7 +6,6 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from plait.primitives._base import In, Out
-from plait.primitives._deadline import run_within
 from plait.primitives._errors import noting
 from plait.primitives._wrapper import Wrapper
 
@@ -55,7 +54,7 @@ class TimeoutPrimitive(Wrapper[In, Out]):
         """Execute the primitive under the deadline."""
         frame = context.enter(self, 0)
         call = partial(self._primitive.execute, input_data, frame)
-        return await noting(run_within(self._seconds, call, frame), frame)
+        return await noting(frame.within(self._seconds, call), frame)
 
     def _spec(self) -> dict[str, Any]:
         return {"primitive": self._primitive, "timeout_seconds": self._seconds}

@@ -31,7 +31,7 @@ async def within(seconds: float, call: Callable[[], Awaitable[T]]) -> T:
     with anyio.move_on_after(seconds) as scope:
         return await call()
     assert scope.cancelled_caught
-    raise DeadlineExceededError
+    raise DeadlineExceededError(call)
 
 
 class Waiter(Generic[T]):

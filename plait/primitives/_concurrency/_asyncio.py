@@ -34,8 +34,9 @@ async def within(seconds: float, call: Callable[[], Awaitable[T]]) -> T:
         async with scope:
             return await call()
     except TimeoutError as error:
-        if scope.expired():
-            raise DeadlineExceededError from error
+        # One that the call raised by itself, while it was being cancelled too, has no such cause.
+        if scope.expired() and isinstance(error.__cause__, asyncio.CancelledError):
+            raise DeadlineExceededError(call) from error
         raise
 
 

@@ -27,7 +27,15 @@ _NOTHING = object()
 
 
 class DeadlineExceededError(Exception):
-    """The deadline given to `within` passed."""
+    """The deadline given to `within` passed.
+
+    Args:
+        call: The call that it was given for: one inside of another has its own.
+    """
+
+    def __init__(self, call: object) -> None:
+        super().__init__(call)
+        self.call = call
 
 
 class Gathered(NamedTuple, Generic[T]):

@@ -29,6 +29,7 @@ from plait.primitives import (
     WorkflowContext,
     WorkflowPrimitive,
     _ambient,
+    failed_path,
     step,
     workflow,
 )
@@ -62,6 +63,7 @@ __all__ = [
     "Workflow",
     "WorkflowContext",
     "WorkflowPrimitive",
+    "failed_path",
     "step",
     "workflow",
 ]

@@ -54,8 +54,17 @@ class RunInfo:
             status=stored.status,
             created_at=datetime.fromtimestamp(start.created, UTC),
             updated_at=datetime.fromtimestamp(stored.updated, UTC),
-            metadata=MappingProxyType(decode(start.context).get("metadata", {})),
+            metadata=MappingProxyType(_metadata(start.context)),
         )
+
+
+def _metadata(context: bytes) -> dict[str, Any]:
+    try:
+        metadata: dict[str, Any] = decode(context)["metadata"]
+    except ValueError:
+        # A list is no place to fail for one run; its own result says what is wrong with it.
+        return {}
+    return metadata
 
 
 class Run(Generic[Out]):
@@ -94,8 +103,7 @@ class Run(Generic[Out]):
         """
         outcome: Outcome[Out]
         if self._execution is not None:
-            await self._execution.ended.wait()
-            outcome = self._execution.outcome
+            outcome = await self._execution.result()
         else:
             outcome = await self._runner._outcome(self.run_id)
         if isinstance(outcome, Failure):
@@ -127,3 +135,8 @@ class Execution:
         self.ended = anyio.Event()
         suspended = JournalError(f"run {stored.start.run_id!r} was suspended as its runner ended")
         self.outcome: Outcome[Any] = Failure(suspended)
+
+    async def result(self) -> Outcome[Any]:
+        """How it ended; waits until it has."""
+        await self.ended.wait()
+        return self.outcome

@@ -129,15 +129,20 @@ class DurableRunner:
             SerializationError: The input, `data` or `metadata` has no encoded form.
             JournalError: The journal cannot be written.
         """
+        self._check_entered()
         workflow = self._register(as_primitive(workflow))
         run_id = uuid.uuid4().hex if run_id is None else run_id
-        shared = {"data": data, "metadata": metadata, "correlation_id": correlation_id}
+        shared = {
+            "data": dict(data or {}),
+            "metadata": dict(metadata or {}),
+            "correlation_id": correlation_id or uuid.uuid4().hex,
+        }
         new = NewRun(
             run_id=run_id,
             workflow=workflow.name,
             digest=digest(input_data),
             payload=self._codec.encode(input_data),
-            context=self._codec.encode({key: value for key, value in shared.items() if value}),
+            context=self._codec.encode(shared),
             created=time.time(),
         )
         stored, is_new = await self._journal.create(new)
@@ -229,64 +234,90 @@ class DurableRunner:
 
     def _register(self, workflow: WorkflowPrimitive[Any, Any]) -> WorkflowPrimitive[Any, Any]:
         known = self._workflows.setdefault(workflow.name, workflow)
-        if known is not workflow:
+        if known != workflow:
             msg = (
                 f"two workflows are named {workflow.name!r}, {known} and {workflow}; a durable "
                 "run finds its workflow by name: give one another with .named(...)"
             )
             raise ValueError(msg)
-        return workflow
+        return known
 
     async def _recover(self) -> None:
         for stored in await self._journal.claim(self._workflows):
             self._launch(stored, await self._journal.records(stored.key))
 
-    def _launch(self, stored: StoredRun, records: Sequence[Record]) -> Execution:
+    def _check_entered(self) -> anyio.abc.TaskGroup:
         if self._task_group is None:
             msg = "enter the DurableRunner first: async with DurableRunner(...) as runner"
             raise RuntimeError(msg)
-        shared = decode(stored.start.context)
-        context = WorkflowContext(workflow_id=stored.start.workflow, **shared)
+        return self._task_group
+
+    def _launch(self, stored: StoredRun, records: Sequence[Record]) -> Execution:
+        task_group = self._check_entered()
+        start = stored.start
+        context = WorkflowContext(workflow_id=start.workflow)
         runtime = DurableRuntime(
             self._journal, stored.key, records, self._codec, inner=context._runtime
         )
-        runtime.remember(context.data)
-        context._runtime = runtime
-        context._run.run_id = stored.start.run_id
-        execution = Execution(self._workflows[stored.start.workflow], stored, runtime)
-        self._executions[stored.start.run_id] = execution
-        self._task_group.start_soon(self._execute, execution, context)
+        execution = Execution(self._workflows[start.workflow], stored, runtime)
+        self._executions[start.run_id] = execution
+        task_group.start_soon(self._execute, execution)
         return execution
 
-    async def _execute(self, execution: Execution, context: WorkflowContext) -> None:
-        key, start = execution.stored.key, execution.stored.start
+    async def _execute(self, execution: Execution) -> None:
+        key, run_id = execution.stored.key, execution.stored.start.run_id
         try:
+            context, input_data = self._restore(execution)
             try:
-                result = await execution.workflow.execute(decode(start.payload), context)
+                result = await execution.workflow.execute(input_data, context)
                 payload = self._codec.encode(result, execution.workflow)
             except Exception as error:  # noqa: BLE001 - kept as the run's outcome
                 execution.outcome = Failure(error)
-                failed = sorted(execution.runtime.failures)
-                await self._journal.finish(key, "failed", encode(error), failed, time.time())
+                failures = sorted(execution.runtime.failures)
+                await self._journal.finish(key, "failed", encode(error), failures, time.time())
             else:
                 await self._journal.finish(key, "completed", payload, (), time.time())
                 execution.outcome = Success(result)
-            del self._executions[start.run_id]
-        except Abort as abort:
+            del self._executions[run_id]
+        except (Abort, BaseExceptionGroup) as error:
+            abort = _abort_in(error)
+            if abort is None:
+                raise
             execution.outcome = Failure(abort.error)
         except JournalError as error:
             execution.outcome = Failure(error)
         finally:
             execution.ended.set()
 
+    def _restore(self, execution: Execution) -> tuple[WorkflowContext, Any]:
+        """The context and the input that a run was started with."""
+        start = execution.stored.start
+        try:
+            shared, input_data = decode(start.context), decode(start.payload)
+        except ValueError as error:
+            msg = f"what run {start.run_id!r} was started with cannot be decoded: {error}"
+            raise JournalError(msg) from error
+        context = WorkflowContext(workflow_id=start.workflow, **shared)
+        context._runtime = execution.runtime
+        context._run.run_id = start.run_id
+        execution.runtime.remember(context.data)
+        return context, input_data
+
     async def _outcome(self, run_id: str) -> Outcome[Any]:
         """How a run ended that this runner does not execute; waits until it has."""
-        while (stored := await self._find(run_id)).outcome is None:  # noqa: ASYNC110 - another process's
+        while (stored := await self._find(run_id)).outcome is None:
+            await self._recover()
+            if run_id in self._executions:
+                return await self._executions[run_id].result()
             await anyio.sleep(_POLL_SECONDS)
-        if stored.status == "failed":
-            return Failure(decode(stored.outcome))
-        workflow = self._workflows.get(stored.start.workflow)
-        return Success(self._codec.decode(stored.outcome, workflow))
+        try:
+            if stored.status == "failed":
+                return Failure(decode(stored.outcome))
+            workflow = self._workflows.get(stored.start.workflow)
+            return Success(self._codec.decode(stored.outcome, workflow))
+        except ValueError as error:
+            msg = f"the outcome of run {run_id!r} cannot be decoded: {error}"
+            raise JournalError(msg) from error
 
     async def _find(self, run_id: str) -> StoredRun:
         stored = await self._journal.find(run_id)
@@ -296,16 +327,27 @@ class DurableRunner:
         return stored
 
     async def _leave(self, *, grace_seconds: float) -> None:
+        task_group, self._task_group = self._task_group, None
         try:
-            if self._task_group is not None:
-                with anyio.move_on_after(grace_seconds):
-                    for execution in list(self._executions.values()):
-                        await execution.ended.wait()
-                self._task_group.cancel_scope.cancel()
-                await self._task_group.__aexit__(None, None, None)
+            if task_group is not None:
+                try:
+                    with anyio.move_on_after(grace_seconds):
+                        for execution in list(self._executions.values()):
+                            await execution.ended.wait()
+                finally:
+                    task_group.cancel_scope.cancel()
+                    await task_group.__aexit__(None, None, None)
         finally:
+            self._executions.clear()
             with anyio.CancelScope(shield=True):
                 await self._journal.close()
+
+
+def _abort_in(error: BaseException) -> Abort | None:
+    """What ended a run from inside of it, also out of a task group of the user's."""
+    if isinstance(error, BaseExceptionGroup):
+        return next(filter(None, map(_abort_in, error.exceptions)), None)
+    return error if isinstance(error, Abort) else None
 
 
 def _open_address(address: str) -> Journal:

@@ -52,6 +52,9 @@ class DurableRuntime(Runtime):
         self._run = run
         self._codec = codec
         self._records = {record.path: record for record in records}
+        self._writes = [(r.path, r.data) for r in self._records.values() if r.data is not None]
+        self._written: dict[str, int] = {}
+        self._inputs: dict[str, bytes | None] = {}
         # The same place under another name is a workflow that was changed.
         self._places = {_NAME.sub(r"\1", path): path for path in self._records}
         self._data: dict[str, bytes] = {}
@@ -71,6 +74,7 @@ class DurableRuntime(Runtime):
         context: WorkflowContext,
     ) -> Coroutine[Any, Any, T]:
         """Hand back what is recorded of a node, or execute it and record what became of it."""
+        input_data = self._as_at_first(input_data, context)
         if primitive._is_leaf:
             # Here, and not in the coroutine: the input is what it is when the call is made.
             return self._leaf(primitive, execute, input_data, context, digest(input_data))
@@ -109,6 +113,9 @@ class DurableRuntime(Runtime):
         # for it must not be started again.
         record = self._records.get(context.path)
         if record is not None:
+            if record.kind != Kind.ERROR:
+                msg = f"{record.path!r} is recorded as one step: the workflow was changed since"
+                raise Abort(WorkflowChangedError(msg, record.path))
             return self._replay(record, primitive, record.digest, context)
         try:
             result = await super().perform(primitive, execute, input_data, context)
@@ -122,7 +129,8 @@ class DurableRuntime(Runtime):
     async def _fail(self, error: Exception, input_digest: bytes, context: WorkflowContext) -> None:
         note_failure(error, context)
         self.failures.add(context.path)
-        await self._write(context.path, Kind.ERROR, input_digest, encode(error), None)
+        data = self._changes(context.data, or_raise=False)
+        await self._write(context.path, Kind.ERROR, input_digest, encode(error), data)
 
     async def _leaf(
         self,
@@ -184,11 +192,13 @@ class DurableRuntime(Runtime):
                 if record.kind == Kind.ERROR
                 else self._codec.decode(record.payload, primitive)
             )
-            if record.data is not None:
-                self._apply(record.data, context.data)
+            self._apply_below(record.path, context.data)
         except ValueError as error:
             msg = f"what is recorded for {record.path!r} cannot be decoded: {error}"
             raise Abort(JournalError(msg)) from error
+        if record.kind != Kind.ERROR and not primitive._accepts(outcome):
+            msg = f"what {record.path!r} decided is no longer there: the workflow was changed since"
+            raise Abort(WorkflowChangedError(msg, record.path))
         self.replayed += 1
         if record.kind == Kind.ERROR:
             self.failures.add(record.path)
@@ -208,33 +218,65 @@ class DurableRuntime(Runtime):
         below = (f"{path}/", f"{path}[")
         self.failures = {failure for failure in self.failures if not failure.startswith(below)}
 
-    def _changes(self, data: dict[str, Any]) -> bytes | None:
+    def _as_at_first(self, input_data: In, context: WorkflowContext) -> In:
+        """The input as a retry or fallback was given it, whatever earlier attempts did to it.
+
+        A replay, which does not execute those attempts, could not give any other.
+        """
+        frame = context._parent
+        if frame is None or frame._primitive is None or not frame._primitive._repeats_input:
+            return input_data
+        owner = context.path.rpartition("/")[0]
+        if owner not in self._inputs:
+            try:
+                self._inputs[owner] = encode(input_data)
+            except SerializationError:
+                self._inputs[owner] = None
+            return input_data
+        encoded = self._inputs[owner]
+        first: In = input_data if encoded is None else decode(encoded)
+        return first
+
+    def _changes(self, data: dict[str, Any], *, or_raise: bool = True) -> bytes | None:
         """What changed in the run's data since the last record, nested changes too."""
         if not data and not self._data:
             return None
-        changed: dict[str, Any] = {}
+        changed: dict[str, bytes] = {}
         for key, value in data.items():
             try:
-                encoded = encode(value)
+                encoded = self._codec.encode(value)
             except SerializationError as error:
+                if not or_raise:
+                    continue
                 where = f"context.data[{key!r}]{error.where}"
                 raise SerializationError(error.part, where, error.reason) from None
             if self._data.get(key) != encoded:
-                self._data[key] = encoded
-                changed[key] = value
+                changed[key] = encoded
         removed = [key for key in self._data if key not in data]
+        if not changed and not removed:
+            return None
+        self._data.update(changed)
         for key in removed:
             del self._data[key]
-        return encode((changed, removed)) if changed or removed else None
+        return encode(({key: data[key] for key in changed}, removed))
 
-    def _apply(self, encoded: bytes, data: dict[str, Any]) -> None:
-        changed, removed = decode(encoded)
-        for key, value in changed.items():
-            data[key] = value
-            self._data[key] = encode(value)
-        for key in removed:
-            data.pop(key, None)
-            self._data.pop(key, None)
+    def _apply_below(self, path: str, data: dict[str, Any]) -> None:
+        """Write again what a node and those below it wrote, unless something later did already."""
+        below = (f"{path}/", f"{path}[")
+        for order, (writer, encoded) in enumerate(self._writes):
+            if writer != path and not writer.startswith(below):
+                continue
+            changed, removed = decode(encoded)
+            for key in (*changed, *removed):
+                if self._written.get(key, -1) >= order:
+                    continue
+                self._written[key] = order
+                if key in changed:
+                    data[key] = changed[key]
+                    self._data[key] = encode(changed[key])
+                else:
+                    data.pop(key, None)
+                    self._data.pop(key, None)
 
     def remember(self, data: dict[str, Any]) -> None:
         """Take the data as it is as known to the journal."""

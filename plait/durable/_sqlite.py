@@ -8,6 +8,7 @@ import os
 import socket
 import sqlite3
 import time
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -96,9 +97,11 @@ class SqliteJournal:
     async def close(self) -> None:
         """Write what was handed in, and give the lease back."""
         leave = "UPDATE runners SET is_gone = 1 WHERE id = ?"
-        await self._writer.submit(lambda connection: connection.execute(leave, (self._runner,)))
-        await self._writer.stop()
-        self._committer = None
+        writer, self._committer = self._writer, None
+        # Where the lease cannot be given back, it ends by itself.
+        with suppress(JournalError):
+            await writer.submit(lambda connection: connection.execute(leave, (self._runner,)))
+        await writer.stop()
 
     def append(self, record: Record) -> Awaitable[None]:
         """Hand in a record; awaiting the answer waits until it is on disk."""
@@ -154,7 +157,11 @@ class SqliteJournal:
         return self._committer
 
     def _connect(self) -> sqlite3.Connection:
-        connection = sqlite3.connect(self._path, timeout=30, isolation_level=None)
+        try:
+            connection = sqlite3.connect(self._path, timeout=30, isolation_level=None)
+        except (sqlite3.Error, ValueError) as error:
+            msg = f"{self._path} cannot be used as a journal: {error}"
+            raise JournalError(msg) from error
         try:
             self._check(connection)
             connection.execute("PRAGMA journal_mode = WAL")
@@ -174,7 +181,7 @@ class SqliteJournal:
         (application,) = connection.execute("PRAGMA application_id").fetchone()
         (version,) = connection.execute("PRAGMA user_version").fetchone()
         (tables,) = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
-        if tables and application != _APPLICATION_ID:
+        if application != _APPLICATION_ID and (application or version or tables):
             msg = f"{self._path} is a database of another application, not a plait journal"
             raise JournalError(msg)
         if version > _VERSION:

@@ -109,7 +109,7 @@ class GroupCommitter:
     def _run(self, opened: Waiter[None]) -> None:
         try:
             connection = self._connect()
-        except (JournalError, sqlite3.Error, OSError) as error:
+        except Exception as error:  # noqa: BLE001 - handed to whoever waits for the journal to open
             self._call_soon(partial(_settle, [(opened, None, as_journal_error(error))]))
             return
         self._call_soon(partial(_settle, [(opened, None, None)]))
@@ -141,7 +141,7 @@ class GroupCommitter:
             self._insert(connection, [item.row for item in items if item.row is not None])
             outcomes = [_work(connection, item) for item in items]
             connection.execute("COMMIT")
-        except (JournalError, sqlite3.Error, OverflowError) as error:
+        except Exception as error:  # noqa: BLE001 - handed to those who wait for these items
             if connection.in_transaction:
                 connection.execute("ROLLBACK")
             if len(items) > 1 and not isinstance(error, JournalError):

@@ -11,6 +11,7 @@ from plait.primitives._errors import (
     SerializationError,
     StepTimeoutError,
     UnknownRouteError,
+    failed_path,
 )
 from plait.primitives._futures import Future
 from plait.primitives._map import MapPrimitive
@@ -46,6 +47,7 @@ __all__ = [
     "Workflow",
     "WorkflowContext",
     "WorkflowPrimitive",
+    "failed_path",
     "step",
     "workflow",
 ]

@@ -13,6 +13,7 @@ from typing import (
     ClassVar,
     Generic,
     Self,
+    SupportsIndex,
     TypeAlias,
     TypeVar,
     TypeVarTuple,
@@ -75,6 +76,8 @@ class WorkflowPrimitive(ABC, Generic[In, Out]):
     _name: str | None = None
     _kind: ClassVar[str] = ""
     _attempts: int = 0
+    # Whether its children all get its own input, one after the other.
+    _repeats_input: ClassVar[bool] = False
     # Whether its children are told apart by the order in which it calls them.
     _numbers_children: ClassVar[bool] = False
     # Whether a node's result is more than what follows from its children's: a journal keeps those.
@@ -310,10 +313,10 @@ class WorkflowPrimitive(ABC, Generic[In, Out]):
         vars(clone).update(vars(self))
         return clone
 
-    def __reduce__(self) -> str | tuple[Any, ...]:
+    def __reduce_ex__(self, protocol: SupportsIndex) -> str | tuple[Any, ...]:
         spec = self._spec()
         if spec is None:
-            return super().__reduce_ex__(2)
+            return super().__reduce_ex__(protocol)
         return _remade, (type(self), spec, self._name)
 
     def __str__(self) -> str:
@@ -323,6 +326,10 @@ class WorkflowPrimitive(ABC, Generic[In, Out]):
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self}>"
+
+    def _accepts(self, result: Any) -> bool:
+        """Whether a result that was recorded before can be this primitive's."""
+        return True
 
     def _spec(self) -> dict[str, Any] | None:
         """What another one like this is made of; None where only its class knows."""

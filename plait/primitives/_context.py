@@ -331,11 +331,17 @@ class WorkflowContext:
         self, name: str, fn: Callable[..., Any], args: Sequence[Any], kwargs: dict[str, Any]
     ) -> Call[Any]:
         # These are built on contexts, so they can be imported only once there are some.
-        from plait.primitives._decorators import as_step
+        from plait.primitives._base import WorkflowPrimitive
+        from plait.primitives._decorators import make_step
+        from plait.primitives._step import Step
 
-        primitive = as_step(fn).named(name)
+        made = fn if isinstance(fn, WorkflowPrimitive) else make_step(fn)
+        primitive: WorkflowPrimitive[Any, Any] = made.named(name)
         frame = self.numbered(primitive)
-        input_data = primitive.input_of(*args, **kwargs)
+        if isinstance(primitive, Step):
+            input_data = primitive.input_of(*args, **kwargs)
+        else:
+            (input_data,) = args
         return lambda: noting(primitive.execute(input_data, frame), frame)
 
     def numbering(self, primitive: WorkflowPrimitive[Any, Any]) -> WorkflowContext:

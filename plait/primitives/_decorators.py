@@ -16,21 +16,13 @@ if TYPE_CHECKING:
     from plait.primitives._futures import Future
 
 A = TypeVar("A")
+B = TypeVar("B")
 T = TypeVar("T")
 
 
 def make_step(function: Callable[..., Any], **options: Any) -> Step[Any, ..., Any]:
     """A step of the kind that the function needs."""
     return (TailStep if may_return_future(function) else Step)(function, **options)
-
-
-def as_step(function: Any) -> Step[Any, ..., Any]:
-    """A step of any callable; one that is a step already stays it.
-
-    Raises:
-        TypeError: It is not callable, or a generator.
-    """
-    return function if isinstance(function, Step) else make_step(function)
 
 
 def as_primitive(operand: Any) -> WorkflowPrimitive[Any, Any]:
@@ -152,7 +144,7 @@ class StepDecorator:
         """Decorate a function, or take options and decorate one later."""
         if function is None:
             return StepDecorator(**options)
-        return make_step(function, **self._options)
+        return make_step(function, **self._options | options)
 
 
 step = StepDecorator()
@@ -197,6 +189,10 @@ class WorkflowDecorator:
     ) -> Workflow[A, P, T]: ...
     @overload
     def __call__(
+        self, function: Callable[Concatenate[A, B, WorkflowContext, P], Awaitable[T]], /
+    ) -> Workflow[A, Concatenate[B, P], T]: ...
+    @overload
+    def __call__(
         self, function: Callable[Concatenate[WorkflowContext, A, P], Awaitable[T]], /
     ) -> Workflow[A, P, T]: ...
     @overload
@@ -217,7 +213,7 @@ class WorkflowDecorator:
         """Decorate a function, or take options and decorate one later."""
         if function is None:
             return WorkflowDecorator(**options)
-        return Workflow(function, **self._options)
+        return Workflow(function, **self._options | options)
 
 
 workflow = WorkflowDecorator()

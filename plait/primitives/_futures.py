@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from plait.primitives._concurrency import backend
 from plait.primitives._context import WorkflowContext, current_context
-from plait.primitives._errors import note_failure
+from plait.primitives._errors import noting
 from plait.primitives._outcome import Failure, Outcome, Success, results_of
 
 if TYPE_CHECKING:
@@ -197,9 +197,8 @@ async def _make(future: Future[Any], frame: WorkflowContext) -> None:
             if needed._outcome is None:
                 await needed._wait()
         arguments = replaced(future.arguments, Future, result_of)
-        future._outcome = Success(await future.primitive.execute(arguments, frame))
+        future._outcome = Success(await noting(future.primitive.execute(arguments, frame), frame))
     except Exception as error:
-        note_failure(error, frame)
         future._outcome = Failure(error)
         raise
     finally:

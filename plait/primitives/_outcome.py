@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Generic, Literal, TypeAlias, TypeVar
 
-from plait.primitives._errors import failed_path, note_failure
+from plait.primitives._errors import Abort, failed_path, note_failure
 
 if TYPE_CHECKING:
     from plait.primitives._concurrency import Call, Gathered
@@ -64,8 +64,12 @@ def results_of(gathered: Gathered[T]) -> list[T]:
     """The results of calls, or the failure that came first with a note for each after it."""
     if not gathered.failures:
         return gathered.results
-    (_, first), *others = gathered.failures
-    for _, error in others:
+    errors = [error for _, error in gathered.failures]
+    # What ends the whole run is not to be taken for the failure of one call.
+    first = next((error for error in errors if isinstance(error, Abort)), errors[0])
+    for error in errors:
+        if error is first:
+            continue
         first.add_note(f"another failed while it was being cancelled: {error!r}")
     raise first
 

@@ -65,7 +65,7 @@ class RouterPrimitive(WorkflowPrimitive[In, Out]):
             raise ValueError(msg)
         self._default = default
         self._router_fn = router_fn
-        self._router = Decision(router_fn, self._read)
+        self._router = Decision(router_fn, self._read, self._has)
 
     async def execute(self, input_data: In, context: WorkflowContext) -> Out:
         """Ask for the route, then execute it."""
@@ -100,7 +100,12 @@ class RouterPrimitive(WorkflowPrimitive[In, Out]):
     def _place(self, cursor: Any) -> tuple[str, WorkflowPrimitive[Any, Any]]:
         if cursor is _ROUTER:
             return "/router", self._router
-        return f"/{cursor}", self._routes[cursor]
+        # A route may be called like the place of the routing function itself.
+        return f"/{cursor}" if cursor != "router" else "/'router'", self._routes[cursor]
+
+    def _has(self, chosen: str | tuple[str, ...]) -> bool:
+        names = (chosen,) if isinstance(chosen, str) else chosen
+        return all(name in self._routes for name in names)
 
     def _read(self, answer: object) -> str | tuple[str, ...]:
         if isinstance(answer, str):

@@ -11,7 +11,9 @@ from typing import (
     ClassVar,
     Generic,
     ParamSpec,
+    Protocol,
     Self,
+    SupportsIndex,
     TypeVar,
     overload,
 )
@@ -30,6 +32,12 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 S = TypeVar("S")
 P = ParamSpec("P")
+Q = ParamSpec("Q")
+A = TypeVar("A")
+I = TypeVar("I")  # noqa: E741 - the instance that a method is bound to
+A_contra = TypeVar("A_contra", contravariant=True)
+I_contra = TypeVar("I_contra", contravariant=True)
+T_co = TypeVar("T_co", covariant=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +46,14 @@ class Arguments:
 
     args: tuple[Any, ...]
     kwargs: dict[str, Any]
+
+
+class _Method(Protocol[I_contra, A_contra, Q, T_co]):
+    """A step whose first parameter is the instance that it will be bound to."""
+
+    def __call__(
+        self, instance: I_contra, first: A_contra, /, *args: Q.args, **kwargs: Q.kwargs
+    ) -> Coroutine[Any, Any, T_co]: ...
 
 
 class Step(WorkflowPrimitive[In, Out], Generic[In, P, Out]):
@@ -96,11 +112,19 @@ class Step(WorkflowPrimitive[In, Out], Generic[In, P, Out]):
         """Await the function; inside a workflow, as a node of that run."""
         context = current_context.get()
         input_data = self.input_of(*args, **kwargs)
-        if context is None:
-            return self.call(input_data, WorkflowContext())
-        return self.execute(input_data, context)
+        return self.execute(input_data, context or WorkflowContext())
 
-    def __get__(self, instance: object, owner: type | None = None) -> Self:
+    @overload
+    def __get__(self, instance: None, owner: type | None = None) -> Self: ...
+    @overload
+    def __get__(
+        self: _Method[I, A, Q, T], instance: I, owner: type | None = None
+    ) -> Step[A, Q, T]: ...
+    @overload
+    def __get__(
+        self: Step[I, [], T], instance: I, owner: type | None = None
+    ) -> Step[object, [], T]: ...
+    def __get__(self, instance: object, owner: type | None = None) -> Any:
         if instance is None:
             return self
         bound = copy.copy(self)
@@ -166,9 +190,9 @@ class Step(WorkflowPrimitive[In, Out], Generic[In, P, Out]):
             "at_most_once": self.at_most_once,
         }
 
-    def __reduce__(self) -> str | tuple[Any, ...]:
+    def __reduce_ex__(self, protocol: SupportsIndex) -> str | tuple[Any, ...]:
         # One that a module holds is that one; `@step` hides its function from pickle.
-        return self.__qualname__ if reference_to(self) else super().__reduce__()
+        return self.__qualname__ if reference_to(self) else super().__reduce_ex__(protocol)
 
     @functools.cached_property
     def _method_shape(self) -> Shape:

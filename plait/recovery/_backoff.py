@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterable, Iterator
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 
-@dataclass(frozen=True)
-class Backoff:
+class Backoff(ABC):
     """A schedule of waits, in seconds: one for each retry, endless or not.
 
-    Where a schedule ends, so do the retries.
-
-    Attributes:
-        waits: Makes the waits anew.
+    Where a schedule ends, so do the retries. Schedules are values: equal ones compare equal.
 
     Example:
         >>> from plait.recovery import constant, exponential
@@ -22,24 +19,23 @@ class Backoff:
         [1, 1, 5, 10, 12]
     """
 
-    waits: Callable[[], Iterable[float]]
-
+    @abstractmethod
     def __iter__(self) -> Iterator[float]:
-        return iter(self.waits())
+        """The waits, from the first."""
 
     def capped(self, max_delay: float) -> Backoff:
         """The same schedule with no wait longer than `max_delay` seconds."""
         _check(max_delay, "max_delay")
-        return Backoff(lambda: (min(wait, max_delay) for wait in self))
+        return _Capped(self, max_delay)
 
     def up_to(self, retries: int) -> Backoff:
         """The first `retries` waits of the schedule."""
         _check(retries, "retries")
-        return Backoff(lambda: itertools.islice(self, retries))
+        return _UpTo(self, retries)
 
     def then(self, other: Backoff) -> Backoff:
         """This schedule to its end, then the other."""
-        return Backoff(lambda: itertools.chain(self, other))
+        return _Then(self, other)
 
 
 def constant(seconds: float) -> Backoff:
@@ -52,7 +48,7 @@ def constant(seconds: float) -> Backoff:
         ValueError: It is negative.
     """
     _check(seconds, "seconds")
-    return Backoff(lambda: itertools.repeat(seconds))
+    return _Exponential(seconds, 1)
 
 
 def exponential(base: float, *, factor: float = 2, max_delay: float | None = None) -> Backoff:
@@ -72,18 +68,50 @@ def exponential(base: float, *, factor: float = 2, max_delay: float | None = Non
         [0.5, 1.0, 2.0, 3]
     """
     _check(base, "base")
-    if factor < 1:
+    if not factor >= 1:
         msg = f"factor={factor!r} must be at least 1"
         raise ValueError(msg)
+    backoff = _Exponential(base, factor)
+    return backoff if max_delay is None else backoff.capped(max_delay)
 
-    def waits() -> Iterator[float]:
-        wait = base
+
+@dataclass(frozen=True)
+class _Exponential(Backoff):
+    base: float
+    factor: float
+
+    def __iter__(self) -> Iterator[float]:
+        wait = self.base
         while True:
             yield wait
-            wait *= factor
+            wait *= self.factor
 
-    backoff = Backoff(waits)
-    return backoff if max_delay is None else backoff.capped(max_delay)
+
+@dataclass(frozen=True)
+class _Capped(Backoff):
+    inner: Backoff
+    max_delay: float
+
+    def __iter__(self) -> Iterator[float]:
+        return (min(wait, self.max_delay) for wait in self.inner)
+
+
+@dataclass(frozen=True)
+class _UpTo(Backoff):
+    inner: Backoff
+    retries: int
+
+    def __iter__(self) -> Iterator[float]:
+        return itertools.islice(self.inner, self.retries)
+
+
+@dataclass(frozen=True)
+class _Then(Backoff):
+    first: Backoff
+    second: Backoff
+
+    def __iter__(self) -> Iterator[float]:
+        return itertools.chain(self.first, self.second)
 
 
 def _check(number: float, option: str) -> None:

@@ -37,6 +37,7 @@ class FallbackPrimitive(WorkflowPrimitive[In, Out]):
         'Four'
     """
 
+    _repeats_input: ClassVar[bool] = True
     _kind: ClassVar[str] = "fallback"
     _is_leaf: ClassVar[bool] = False
 

@@ -64,6 +64,7 @@ class RetryPrimitive(Wrapper[In, Out]):
         ('ok', 3)
     """
 
+    _repeats_input: ClassVar[bool] = True
     _kind: ClassVar[str] = "retry"
     _inside: ClassVar[str] = "/attempt {}"
 

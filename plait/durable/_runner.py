@@ -92,6 +92,7 @@ class DurableRunner:
             await self._recover()
         except BaseException:
             await self._leave(grace_seconds=0)
+            self._task_group = None
             raise
         return self
 
@@ -327,7 +328,7 @@ class DurableRunner:
         return stored
 
     async def _leave(self, *, grace_seconds: float) -> None:
-        task_group, self._task_group = self._task_group, None
+        task_group = self._task_group
         try:
             if task_group is not None:
                 try:

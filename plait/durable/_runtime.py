@@ -13,6 +13,7 @@ from plait.primitives import SerializationError
 from plait.primitives._context import current_context
 from plait.primitives._encoding import decode, encode
 from plait.primitives._errors import Abort, note_failure
+from plait.primitives._reduce import Mapped
 from plait.primitives._runtime import Runtime
 
 if TYPE_CHECKING:
@@ -82,7 +83,8 @@ class DurableRuntime(Runtime):
 
     async def sleep(self, seconds: float, context: WorkflowContext) -> None:
         """Wait until the time that was recorded when the wait began."""
-        path = f"{context.path}/sleep"
+        # No node's path has a "#": branches and routes may be called "sleep" or "deadline".
+        path = f"{context.path}#sleep"
         count = self._sleeps[path] = self._sleeps.get(path, 0) + 1
         until = await self._until(path if count == 1 else f"{path} {count}", seconds)
         await super().sleep(max(0.0, until - time.time()), context)
@@ -91,13 +93,16 @@ class DurableRuntime(Runtime):
         self, seconds: float, call: Callable[[], Awaitable[T]], context: WorkflowContext
     ) -> T:
         """Run a call under the deadline that was recorded when it began."""
-        until = await self._until(f"{context.path}/deadline", seconds)
+        until = await self._until(f"{context.path}#deadline", seconds)
         return await super().within(max(0.0, until - time.time()), call, context)
 
     async def _until(self, path: str, seconds: float) -> float:
         record = self._records.get(path)
         if record is not None:
-            return float(record.payload)
+            try:
+                return float(record.payload)
+            except ValueError as error:
+                raise Abort(_undecodable(path, error)) from error
         until = time.time() + seconds
         await self._write(path, Kind.TIME, b"", repr(until).encode(), None)
         return until
@@ -144,6 +149,9 @@ class DurableRuntime(Runtime):
         if self._records:
             record = self._records.get(path)
             if record is not None:
+                if isinstance(input_data, Mapped):
+                    # The elements are nodes of the map before it, which is not executed either.
+                    self._apply_below(input_data.frame.path, context.data)
                 return self._replay(record, primitive, input_digest, context)
             self._refuse_change(path)
         token = current_context.set(context)
@@ -194,8 +202,7 @@ class DurableRuntime(Runtime):
             )
             self._apply_below(record.path, context.data)
         except ValueError as error:
-            msg = f"what is recorded for {record.path!r} cannot be decoded: {error}"
-            raise Abort(JournalError(msg)) from error
+            raise Abort(_undecodable(record.path, error)) from error
         if record.kind != Kind.ERROR and not primitive._accepts(outcome):
             msg = f"what {record.path!r} decided is no longer there: the workflow was changed since"
             raise Abort(WorkflowChangedError(msg, record.path))
@@ -281,3 +288,7 @@ class DurableRuntime(Runtime):
     def remember(self, data: dict[str, Any]) -> None:
         """Take the data as it is as known to the journal."""
         self._data = {key: encode(value) for key, value in data.items()}
+
+
+def _undecodable(path: str, error: Exception) -> JournalError:
+    return JournalError(f"what is recorded for {path!r} cannot be decoded: {error}")

@@ -256,10 +256,11 @@ class SqliteJournal:
         # What failed is done again, with new deadlines; what had been handled stays.
         delete = (
             "DELETE FROM records WHERE run = ? AND"
-            " (path = ? OR (substr(path, 1, ?) = ? AND path LIKE '%/deadline'))"
+            " (path IN (?, ?) OR (substr(path, 1, ?) = ? AND path LIKE '%#deadline'))"
         )
         for path in json.loads(row[0]):
-            connection.execute(delete, (key, path, len(path) + 1, f"{path}/"))
+            values = (key, path, f"{path}#deadline", len(path) + 1, f"{path}/")
+            connection.execute(delete, values)
         update = (
             "UPDATE runs SET status='running', outcome=NULL, failures='[]', updated=?, runner=?"
             " WHERE key=?"

@@ -382,6 +382,7 @@ class _Numbered:
     """Stands where calls are told apart by their order, with one of them below it."""
 
     _attempts = 0
+    _repeats_input = False
 
     def __init__(self, primitive: WorkflowPrimitive[Any, Any]) -> None:
         self._primitive = primitive

@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import inspect
 import typing
 from typing import TYPE_CHECKING, Any
 
-import pydantic_core
-from pydantic import ValidationError
-
 from plait.primitives import MapPrimitive, SequentialPrimitive, SerializationError, Step
-from plait.primitives._encoding import adapter, decode, encode, is_plain, same
+from plait.primitives._encoding import adapter, decode, encode, is_plain, same, to_json
+from plait.primitives._references import full_name
 from plait.primitives._wrapper import Wrapper
 
 if TYPE_CHECKING:
     from plait.primitives import WorkflowPrimitive
 
-_TYPED, _END = b'{"$annotated":', b"}"
+# `{"$annotated":"shop.orders:Order","value":...}`, where the type is the value's own.
+_TYPED, _VALUE, _END = b'{"$annotated":"', b'","value":', b"}"
 
 
 class JsonCodec:
@@ -38,13 +38,17 @@ class JsonCodec:
         Raises:
             SerializationError: It has no form that gives it back.
         """
-        if is_plain(value):
-            return encode(value)
-        annotated = _encode_annotated(value, return_type(primitive))
-        if annotated is not None:
-            return annotated
-        payload = encode(value)
-        if not same(decode(payload), value):
+        try:
+            if is_plain(value):
+                return to_json(value)
+            annotated = _encode_annotated(value, return_type(primitive))
+            if annotated is not None:
+                return annotated
+            payload = encode(value)
+            fits = same(decode(payload), value)
+        except (ValueError, RecursionError) as error:
+            raise SerializationError(value, "", str(error)) from error
+        if not fits:
             reason = "what is decoded differs from it; annotate the step's return type"
             raise SerializationError(value, "", reason)
         return payload
@@ -61,17 +65,28 @@ class JsonCodec:
         """
         if not payload.startswith(_TYPED):
             return decode(payload)
-        known = adapter(return_type(primitive))
+        annotation = return_type(primitive)
+        known = None if annotation is Any else adapter(annotation)
         if known is None:
             msg = f"{primitive} no longer says what type it returns"
             raise ValueError(msg)
-        return known.validate_json(payload[len(_TYPED) : -len(_END)])
+        name, _, text = payload[len(_TYPED) : -len(_END)].partition(_VALUE)
+        try:
+            value = known.validate_json(text)
+        except Exception as error:
+            # Validators of the user's take part in it, and raise whatever they like.
+            msg = f"a value of {primitive} cannot be decoded: {type(error).__name__}: {error}"
+            raise ValueError(msg) from error
+        if full_name(type(value)).encode() != name:
+            msg = f"it was {name.decode()}, and {primitive} returns {full_name(type(value))}"
+            raise ValueError(msg)
+        return value
 
 
 def digest(value: object) -> bytes:
     """Tells inputs apart; empty for one that has no encoded form."""
     try:
-        return hashlib.blake2b(encode(value), digest_size=12).digest()
+        return hashlib.blake2b(encode(value, canonical=True), digest_size=12).digest()
     except SerializationError:
         return b""
 
@@ -81,11 +96,12 @@ def _encode_annotated(value: object, annotation: Any) -> bytes | None:
     if known is None:
         return None
     try:
-        payload = known.dump_json(value, warnings="error")
-        fits = same(known.validate_json(payload), value)
-    except (ValidationError, pydantic_core.PydanticSerializationError):
+        text = known.dump_json(value, warnings="error")
+        fits = same(known.validate_json(text), value)
+    except Exception:  # noqa: BLE001 - whatever serializers and validators of the user's raise
         return None
-    return _TYPED + payload + _END if fits else None
+    name = full_name(type(value)).encode()
+    return b"".join((_TYPED, name, _VALUE, text, _END)) if fits else None
 
 
 def return_type(primitive: WorkflowPrimitive[Any, Any] | None) -> Any:
@@ -94,7 +110,7 @@ def return_type(primitive: WorkflowPrimitive[Any, Any] | None) -> Any:
         case None:
             return Any
         case Step():
-            return _return_annotation(primitive._function)
+            return _return_annotation(_hashable(primitive._function))
         case SequentialPrimitive():
             return return_type(primitive.children[-1])
         case MapPrimitive():
@@ -105,11 +121,20 @@ def return_type(primitive: WorkflowPrimitive[Any, Any] | None) -> Any:
             return _return_annotation(type(primitive)._undoored)
 
 
+def _hashable(function: Any) -> Any:
+    """What says which type a callable returns; an object's own hash may be refused."""
+    if inspect.isroutine(function) or isinstance(function, type):
+        return function
+    if isinstance(function, functools.partial):
+        return _hashable(function.func)
+    return type(function).__call__
+
+
 @functools.lru_cache(4096)
 def _return_annotation(function: Any) -> Any:
     try:
         annotation = typing.get_type_hints(function, include_extras=True).get("return", Any)
-    except (NameError, TypeError, AttributeError):
+    except Exception:  # noqa: BLE001 - annotations may be anything
         return Any
     is_open = isinstance(annotation, typing.TypeVar) or bool(
         getattr(annotation, "__parameters__", ())

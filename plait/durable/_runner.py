@@ -87,8 +87,8 @@ class DurableRunner:
             msg = "this DurableRunner is entered already; make another one"
             raise RuntimeError(msg)
         await self._journal.open()
+        self._task_group = await anyio.create_task_group().__aenter__()
         try:
-            self._task_group = await anyio.create_task_group().__aenter__()
             await self._recover()
         except BaseException:
             await self._leave(grace_seconds=0)
@@ -280,13 +280,13 @@ class DurableRunner:
                 await self._journal.finish(key, "completed", payload, (), time.time())
                 execution.outcome = Success(result)
             del self._executions[run_id]
-        except (Abort, BaseExceptionGroup) as error:
+        except JournalError as error:
+            execution.outcome = Failure(error)
+        except BaseException as error:
             abort = _abort_in(error)
             if abort is None:
                 raise
             execution.outcome = Failure(abort.error)
-        except JournalError as error:
-            execution.outcome = Failure(error)
         finally:
             execution.ended.set()
 
@@ -328,16 +328,15 @@ class DurableRunner:
         return stored
 
     async def _leave(self, *, grace_seconds: float) -> None:
-        task_group = self._task_group
+        task_group = self._check_entered()
         try:
-            if task_group is not None:
-                try:
-                    with anyio.move_on_after(grace_seconds):
-                        for execution in list(self._executions.values()):
-                            await execution.ended.wait()
-                finally:
-                    task_group.cancel_scope.cancel()
-                    await task_group.__aexit__(None, None, None)
+            try:
+                with anyio.move_on_after(grace_seconds):
+                    for execution in list(self._executions.values()):
+                        await execution.ended.wait()
+            finally:
+                task_group.cancel_scope.cancel()
+                await task_group.__aexit__(None, None, None)
         finally:
             self._executions.clear()
             with anyio.CancelScope(shield=True):

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 _APPLICATION_ID = 0x504C4149  # "PLAI", which marks the file as a journal
 _VERSION = 1
+_LOCK_SECONDS = 30
+"""How long to wait for another process's transaction to end."""
 
 _SCHEMA = """
 CREATE TABLE runners (
@@ -158,13 +160,13 @@ class SqliteJournal:
 
     def _connect(self) -> sqlite3.Connection:
         try:
-            connection = sqlite3.connect(self._path, timeout=30, isolation_level=None)
+            connection = sqlite3.connect(self._path, timeout=_LOCK_SECONDS, isolation_level=None)
         except (sqlite3.Error, ValueError) as error:
             msg = f"{self._path} cannot be used as a journal: {error}"
             raise JournalError(msg) from error
         try:
             self._check(connection)
-            connection.execute("PRAGMA journal_mode = WAL")
+            _use_wal(connection)
             connection.execute("PRAGMA synchronous = FULL")
             self._make_ready(connection)
         except sqlite3.DatabaseError as error:
@@ -276,6 +278,20 @@ class SqliteJournal:
         return StoredRun(
             key, start, status, updated, outcome, tuple(json.loads(failures)), is_claimed
         )
+
+
+def _use_wal(connection: sqlite3.Connection) -> None:
+    # SQLite does not wait for its lock here, as it does everywhere else.
+    give_up = time.monotonic() + _LOCK_SECONDS
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode = WAL")
+        except sqlite3.OperationalError:
+            if time.monotonic() > give_up:
+                raise
+            time.sleep(0.01)
+        else:
+            return
 
 
 def _born(pid: int) -> str:

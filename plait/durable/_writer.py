@@ -12,7 +12,6 @@ from itertools import chain
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias, TypeVar
 
 from plait.durable._errors import JournalError
-from plait.primitives import PlaitError
 from plait.primitives._concurrency import backend
 
 if TYPE_CHECKING:
@@ -92,10 +91,7 @@ class GroupCommitter:
         return self._submit(row, None)
 
     def submit(self, work: Callable[[sqlite3.Connection], T]) -> Waiter[T]:
-        """Hand in a function to be called in a transaction; the answer is what it returns.
-
-        What it raises must come before it has changed anything: the transaction is kept.
-        """
+        """Hand in a function to be called in a transaction; the answer is what it returns."""
         return self._submit(None, work)
 
     def _submit(self, row: tuple[Any, ...] | None, work: Work | None) -> Waiter[Any]:
@@ -168,12 +164,7 @@ def as_journal_error(error: Exception) -> JournalError:
 
 
 def _work(connection: sqlite3.Connection, item: _Item) -> _Outcome:
-    if item.work is None:
-        return (item.waiter, None, None)
-    try:
-        return (item.waiter, item.work(connection), None)
-    except PlaitError as error:
-        return (item.waiter, None, error)
+    return (item.waiter, None if item.work is None else item.work(connection), None)
 
 
 def _settle(outcomes: Sequence[_Outcome]) -> None:

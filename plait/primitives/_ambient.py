@@ -10,11 +10,7 @@ if TYPE_CHECKING:
     from plait.primitives._runtime import Runtime
 
 
-def _nothing() -> None:
-    return None
-
-
-_source: Callable[[], Runtime | None] = _nothing
+_source: Callable[[], Runtime | None]  # the package sets it before anybody can make a context
 
 
 def runtime() -> Runtime | None:

@@ -76,6 +76,8 @@ class WorkflowPrimitive(ABC, Generic[In, Out]):
     _name: str | None = None
     _kind: ClassVar[str] = ""
     _attempts: int = 0
+    # What the place of a child adds to the path, and who is there; composites of ours say so.
+    _place: Callable[[Any], tuple[str, WorkflowPrimitive[Any, Any]]]
     # Whether its children all get its own input, one after the other.
     _repeats_input: ClassVar[bool] = False
     # Whether its children are told apart by the order in which it calls them.
@@ -96,7 +98,7 @@ class WorkflowPrimitive(ABC, Generic[In, Out]):
             raise TypeError(msg)
         if cls.children is not WorkflowPrimitive.children:
             # A composite that does not say where its children stand is not one of ours.
-            cls._numbers_children |= cls._place is WorkflowPrimitive._place
+            cls._numbers_children |= not hasattr(cls, "_place")
         cls._undoored = execute
         cls._bare_execute = _numbering(execute) if cls._numbers_children else execute
         cls.execute = _door(execute, cls._bare_execute)  # type: ignore[method-assign]
@@ -334,10 +336,6 @@ class WorkflowPrimitive(ABC, Generic[In, Out]):
     def _spec(self) -> dict[str, Any] | None:
         """What another one like this is made of; None where only its class knows."""
         return None
-
-    def _place(self, cursor: Any) -> tuple[str, WorkflowPrimitive[Any, Any]]:
-        """What the place `cursor` below this node adds to the path, and who is there."""
-        raise LookupError(cursor)
 
     def _bare(self) -> Callable[[Any, WorkflowContext], Coroutine[Any, Any, Any]]:
         """What the door does for this primitive where there is no runtime."""

@@ -19,7 +19,7 @@ def find(reference: str) -> Any:
         found: Any = importlib.import_module(module)
         for part in qualname.split("."):
             found = getattr(found, part)
-    except (ImportError, AttributeError) as error:
+    except (ImportError, AttributeError, TypeError, ValueError) as error:
         msg = f"there is no {reference!r}"
         raise LookupError(msg) from error
     return found

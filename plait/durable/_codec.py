@@ -45,12 +45,13 @@ class JsonCodec:
             if annotated is not None:
                 return annotated
             payload = encode(value)
-            fits = same(decode(payload), value)
+            decoded = decode(payload)
+            fits = same(value, decoded)
         except (ValueError, RecursionError) as error:
-            raise SerializationError(value, "", str(error)) from error
+            raise SerializationError(type(value), "", str(error)) from error
         if not fits:
             reason = "what is decoded differs from it; annotate the step's return type"
-            raise SerializationError(value, "", reason)
+            raise SerializationError(*_unlike(value, decoded, ""), reason)
         return payload
 
     def decode(self, payload: bytes, primitive: WorkflowPrimitive[Any, Any] | None = None) -> Any:
@@ -68,7 +69,7 @@ class JsonCodec:
         annotation = return_type(primitive)
         known = None if annotation is Any else adapter(annotation)
         if known is None:
-            msg = f"{primitive} no longer says what type it returns"
+            msg = "what returned it no longer says of which type it is"
             raise ValueError(msg)
         name, _, text = payload[len(_TYPED) : -len(_END)].partition(_VALUE)
         try:
@@ -89,6 +90,20 @@ def digest(value: object) -> bytes:
         return hashlib.blake2b(encode(value, canonical=True), digest_size=12).digest()
     except SerializationError:
         return b""
+
+
+def _unlike(value: Any, decoded: Any, where: str) -> tuple[type, str]:
+    """The type of the part that was decoded to something else, and the way to it."""
+    places: Any = ()
+    if type(value) in (list, tuple):
+        places = enumerate(value)
+    elif type(value) is dict:
+        places = value.items()
+    for key, part in places:
+        if not same(part, decoded[key]):
+            place = f".{key}" if isinstance(key, str) else f"[{key!r}]"
+            return _unlike(part, decoded[key], where + place)
+    return type(value), where
 
 
 def _encode_annotated(value: object, annotation: Any) -> bytes | None:

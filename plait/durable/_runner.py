@@ -317,7 +317,8 @@ class DurableRunner:
             workflow = self._workflows.get(stored.start.workflow)
             return Success(self._codec.decode(stored.outcome, workflow))
         except ValueError as error:
-            msg = f"the outcome of run {run_id!r} cannot be decoded: {error}"
+            name = stored.start.workflow
+            msg = f"the outcome of run {run_id!r} of {name!r} cannot be decoded: {error}"
             raise JournalError(msg) from error
 
     async def _find(self, run_id: str) -> StoredRun:

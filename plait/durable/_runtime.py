@@ -256,7 +256,7 @@ class DurableRuntime(Runtime):
                 if not or_raise:
                     continue
                 where = f"context.data[{key!r}]{error.where}"
-                raise SerializationError(error.part, where, error.reason) from None
+                raise SerializationError(error.kind, where, error.reason) from None
             if self._data.get(key) != encoded:
                 changed[key] = encoded
         removed = [key for key in self._data if key not in data]

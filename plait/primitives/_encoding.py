@@ -50,14 +50,17 @@ def encode(value: object, *, canonical: bool = False) -> bytes:
     plain = is_plain(value)
     try:
         tree = value if plain else _Encoder().tree(value, "")
-        if canonical and not plain:
-            return _canonical_json(_ordered(tree)).encode()
-        text = to_json(tree)
-        return _canonical_json(tree).encode() if canonical and b"{" in text else text
+        if not canonical:
+            return to_json(tree)
+        if plain and type(value) is not dict and b"{" not in (text := to_json(tree)):
+            return text
+        return _canonical_json(tree if plain else _ordered(tree)).encode()
     except RecursionError:
-        raise SerializationError(value, "", "it contains itself, or is nested too deeply") from None
+        raise SerializationError(
+            type(value), "", "it contains itself, or is nested too deeply"
+        ) from None
     except ValueError as error:
-        raise SerializationError(value, "", str(error)) from None
+        raise SerializationError(type(value), "", str(error)) from None
 
 
 def to_json(tree: object) -> bytes:
@@ -224,7 +227,7 @@ class _Encoder:
             try:
                 return {"value": self.tree(value.value, where)}
             except SerializationError as error:
-                raise SerializationError(value, where, str(error)) from None
+                raise SerializationError(type(value), where, str(error)) from None
         if dataclasses.is_dataclass(value):
             return {"fields": self._dict(_attributes(value), where)}
         if isinstance(value, pydantic.BaseModel):
@@ -237,15 +240,15 @@ class _Encoder:
                 _, items, *state = cast("tuple[Any, ...]", value.__reduce__())
                 if not any(state):
                     return {"items": self._trees(items, where)}
-            raise SerializationError(value, where, "no JSON form is known for this type")
+            raise SerializationError(type(value), where, "no JSON form is known for this type")
         try:
             return {"value": known.dump_python(value, mode="json")}
         except pydantic_core.PydanticSerializationError as error:
-            raise SerializationError(value, where, str(error)) from error
+            raise SerializationError(type(value), where, str(error)) from error
 
     def _error(self, error: BaseException, where: str) -> dict[str, Any]:
         if any(error is other for other in self._errors):
-            raise SerializationError(error, where, "it contains itself")
+            raise SerializationError(type(error), where, "it contains itself")
         self._errors.append(error)
         args, attributes = parts(error)
         recorded = recorded_tree(error) or {**identity(error), **self._kept({"args": args}, where)}
@@ -265,10 +268,11 @@ class _Encoder:
 
 
 def _type_name(kind: type, value: object, where: str) -> str:
-    name = reference_to(kind)
-    if name is None or isinstance(value, type):
+    wanted = value if isinstance(value, type) else kind
+    name = reference_to(wanted)
+    if name is None:
         reason = "its class cannot be found again by its name; define it at the top of a module"
-        raise SerializationError(value, where, reason)
+        raise SerializationError(wanted, where, reason)
     return name
 
 

@@ -66,21 +66,21 @@ class SerializationError(PermanentError):
     """A value, or a part of one, has no form as JSON that gives it back.
 
     Args:
-        part: The part.
+        kind: The class of the part, or its name.
         where: The way to it from the value, such as `.items[3]`.
         reason: Why not.
     """
 
-    def __init__(self, part: object, where: str, reason: str) -> None:
-        super().__init__(part, where, reason)
-        self.part = part
+    def __init__(self, kind: type | str, where: str, reason: str) -> None:
+        # The part itself is not kept: an error has to have a form that gives it back.
+        self.kind = kind if isinstance(kind, str) else f"{kind.__module__}.{kind.__qualname__}"
         self.where = where
         self.reason = reason
+        super().__init__(self.kind, where, reason)
 
     def __str__(self) -> str:
-        kind = type(self.part)
         place = f" at {self.where}" if self.where else ""
-        return f"cannot encode {kind.__module__}.{kind.__qualname__}{place}: {self.reason}"
+        return f"cannot encode {self.kind}{place}: {self.reason}"
 
 
 class Abort(BaseException):

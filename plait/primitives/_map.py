@@ -114,6 +114,9 @@ class MapPrimitive(Wrapper[Iterable[E] | AsyncIterable[E], list[R]], Generic[E, 
     ) -> Source[R]:
         if isinstance(elements, AsyncIterable):
             return self._async_calls(elements, context)
+        if isinstance(elements, set | frozenset):
+            # A set's own order differs from process to process, and a resumed run is in another.
+            elements = sorted(elements, key=repr)
         return (self._call(*pair, context) for pair in enumerate(elements))
 
     async def _async_calls(

@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, TypeAlias
 
+from plait.primitives import RecordedError
+from plait.primitives._references import full_name
+
 ErrorMatch: TypeAlias = type[Exception] | tuple[type[Exception], ...] | Callable[[Exception], bool]
 
 
@@ -20,7 +23,11 @@ def matcher(match: ErrorMatch, option: str) -> Callable[[Exception], bool]:
     """
     types: tuple[Any, ...] = match if isinstance(match, tuple) else (match,)
     if types and all(isinstance(kind, type) and issubclass(kind, Exception) for kind in types):
-        return lambda error: isinstance(error, types)
+        names = {full_name(kind) for kind in types}
+        return lambda error: isinstance(error, types) or (
+            # What a journal kept of an error whose class cannot be built again.
+            isinstance(error, RecordedError) and error.type_name in names
+        )
     if callable(match) and not isinstance(match, type):
         return match
     msg = f"{option}={match!r} must be exception classes or a function of an exception"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import IntEnum
-from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol, TypeAlias, runtime_checkable
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Collection, Sequence
@@ -84,6 +84,7 @@ class StoredRun:
     is_claimed: bool
 
 
+@runtime_checkable
 class Journal(Protocol):
     """Where runs and what their nodes did are kept.
 

@@ -12,7 +12,7 @@ import anyio.abc
 
 from plait.durable._codec import JsonCodec, digest
 from plait.durable._errors import JournalError, RunConflictError, RunNotFoundError
-from plait.durable._journal import NewRun
+from plait.durable._journal import Journal, NewRun
 from plait.durable._run import Execution, Run, RunInfo
 from plait.durable._runtime import DurableRuntime
 from plait.durable._sqlite import SqliteJournal
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from types import TracebackType
 
-    from plait.durable._journal import Journal, Record, RunStatus, StoredRun
+    from plait.durable._journal import Record, RunStatus, StoredRun
     from plait.primitives import WorkflowPrimitive
 
 In = TypeVar("In")
@@ -73,7 +73,7 @@ class DurableRunner:
         workflows: Sequence[WorkflowPrimitive[Any, Any]] = (),
         grace_seconds: float = 10,
     ) -> None:
-        self._journal = _open_address(journal) if isinstance(journal, str) else journal
+        self._journal = journal if isinstance(journal, Journal) else _journal_at(journal)
         self._workflows: dict[str, WorkflowPrimitive[Any, Any]] = {}
         for workflow in workflows:
             self._register(as_primitive(workflow))
@@ -351,8 +351,8 @@ def _abort_in(error: BaseException) -> Abort | None:
     return error if isinstance(error, Abort) else None
 
 
-def _open_address(address: str) -> Journal:
-    scheme, separator, path = address.partition(":///")
+def _journal_at(address: str) -> Journal:
+    scheme, separator, path = str(address).partition(":///")
     if scheme != "sqlite" or not separator or not path:
         msg = f'journal={address!r} is no address of a journal; one is "sqlite:///runs.db"'
         raise ValueError(msg)

@@ -57,7 +57,11 @@ class DurableRuntime(Runtime):
         self._written: dict[str, int] = {}
         self._inputs: dict[str, bytes | None] = {}
         # The same place under another name is a workflow that was changed.
-        self._places = {_NAME.sub(r"\1", path): path for path in self._records}
+        self._places = {
+            _NAME.sub(r"\1", path): path
+            for path, record in self._records.items()
+            if record.kind != Kind.TIME
+        }
         self._data: dict[str, bytes] = {}
         self._sleeps: dict[str, int] = {}
         self.failures: set[str] = set()

@@ -13,6 +13,8 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import anyio
+
 from plait.durable._errors import JournalError
 from plait.durable._journal import NewRun, Record, RunStatus, StoredRun
 from plait.durable._writer import GroupCommitter
@@ -93,7 +95,12 @@ class SqliteJournal:
             beat=self._renew,
             beat_seconds=self._lease_seconds / 3,
         )
-        await committer.start()
+        try:
+            await committer.start()
+        except BaseException:
+            with anyio.CancelScope(shield=True):
+                await committer.stop()
+            raise
         self._committer = committer
 
     async def close(self) -> None:
@@ -180,9 +187,11 @@ class SqliteJournal:
 
     def _check(self, connection: sqlite3.Connection) -> None:
         """Refuse, without a change to it, a file that is not a journal of this version."""
+        connection.execute("BEGIN")  # another process may be making the journal at this moment
         (application,) = connection.execute("PRAGMA application_id").fetchone()
         (version,) = connection.execute("PRAGMA user_version").fetchone()
         (tables,) = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
+        connection.execute("ROLLBACK")
         if application != _APPLICATION_ID and (application or version or tables):
             msg = f"{self._path} is a database of another application, not a plait journal"
             raise JournalError(msg)

@@ -106,7 +106,8 @@ class GroupCommitter:
         try:
             connection = self._connect()
         except Exception as error:  # noqa: BLE001 - handed to whoever waits for the journal to open
-            self._call_soon(partial(_settle, [(opened, None, as_journal_error(error))]))
+            failed = (opened, None, as_journal_error(error))
+            self._call_soon(partial(_settle, [failed, (self._ended, None, None)]))
             return
         self._call_soon(partial(_settle, [(opened, None, None)]))
         try:

@@ -47,8 +47,8 @@ def as_primitive(operand: Any) -> WorkflowPrimitive[Any, Any]:
     if isinstance(step, Step) and step._shape.required > 1:
         msg = (
             f"cannot compose {step.name!r}, which needs {step._shape.required} arguments "
-            f"({', '.join(step._shape.parameters)}): a step in a composition gets one input; call "
-            "it from the body of a workflow instead"
+            f"({', '.join(step._shape.parameters)}): in a composition, and on a runner, it gets "
+            "one input; take one dataclass or dict, or call it from the body of a workflow"
         )
         raise TypeError(msg)
     if isinstance(step, Step) and step._shape.keywords:

@@ -70,7 +70,7 @@ def results_of(gathered: Gathered[T]) -> list[T]:
     for error in errors:
         if error is first:
             continue
-        first.add_note(f"another failed while it was being cancelled: {error!r}")
+        first.add_note(f"another failed too: {error!r}")
     raise first
 
 

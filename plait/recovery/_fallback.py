@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from plait.primitives._base import In, Out, WorkflowPrimitive
@@ -10,8 +11,6 @@ from plait.primitives._errors import note_failure
 from plait.recovery._match import ErrorMatch, matcher
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from plait.primitives._base import Operand
     from plait.primitives._context import WorkflowContext
 
@@ -48,6 +47,9 @@ class FallbackPrimitive(WorkflowPrimitive[In, Out]):
         *,
         fallback_on: ErrorMatch = Exception,
     ) -> None:
+        if not isinstance(fallbacks, Sequence):
+            msg = f"fallbacks={fallbacks!r} of a FallbackPrimitive must be a list of primitives"
+            raise TypeError(msg)
         self._ways: tuple[WorkflowPrimitive[Any, Any], ...] = tuple(
             map(as_primitive, (primary, *fallbacks))
         )

@@ -24,9 +24,12 @@ def matcher(match: ErrorMatch, option: str) -> Callable[[Exception], bool]:
     types: tuple[Any, ...] = match if isinstance(match, tuple) else (match,)
     if types and all(isinstance(kind, type) and issubclass(kind, Exception) for kind in types):
         names = {full_name(kind) for kind in types}
-        return lambda error: isinstance(error, types) or (
-            # What a journal kept of an error whose class cannot be built again.
-            isinstance(error, RecordedError) and error.type_name in names
+        return lambda error: (
+            isinstance(error, types)
+            or (
+                # What a journal kept of an error whose class cannot be built again.
+                isinstance(error, RecordedError) and error.type_name in names
+            )
         )
     if callable(match) and not isinstance(match, type):
         return match

@@ -163,9 +163,9 @@ def test_errors_say_what_they_know():
     assert str(RecordedError("shop.bank:Closed", "until monday")) == "Closed: until monday"
     assert str(StepTimeoutError("'charge' is late", 5)) == "'charge' is late"
     assert StepTimeoutError("'charge' is late", 5).seconds == 5
-    assert str(SerializationError(object(), ".items[3]", "no form")) == (
+    assert str(SerializationError(object, ".items[3]", "no form")) == (
         "cannot encode builtins.object at .items[3]: no form"
     )
-    assert str(SerializationError(object(), "", "no form")) == (
+    assert str(SerializationError(object, "", "no form")) == (
         "cannot encode builtins.object: no form"
     )

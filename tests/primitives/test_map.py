@@ -142,7 +142,7 @@ async def test_failures_of_the_others_become_notes_of_the_first():
         await MapPrimitive(work)([0, 1])
     assert caught.value.__notes__ == [
         "in step 'work' (work[1])",
-        "another failed while it was being cancelled: ValueError(0)",
+        "another failed too: ValueError(0)",
     ]
 
 
@@ -262,3 +262,8 @@ def test_options_out_of_their_range_are_refused():
         MapPrimitive(str, max_concurrency=0)
     with pytest.raises(ValueError, match="errors='skip' of a MapPrimitive"):
         MapPrimitive(str, errors="skip")
+
+
+@pytest.mark.parametrize("kind", [set, frozenset])
+async def test_a_set_is_mapped_in_an_order_that_is_the_same_in_every_process(kind):
+    assert await MapPrimitive(str.upper)(kind(["tea", "bread", "milk"])) == ["BREAD", "MILK", "TEA"]

@@ -92,3 +92,8 @@ def test_it_needs_a_fallback():
 def test_fallback_on_must_be_exceptions_or_a_function():
     with pytest.raises(TypeError, match="fallback_on=3 must be exception classes or a function"):
         FallbackPrimitive(str, [repr], fallback_on=3)
+
+
+def test_its_fallbacks_are_a_list():
+    with pytest.raises(TypeError, match="must be a list of primitives"):
+        FallbackPrimitive(str, str.title)

@@ -16,7 +16,7 @@ from plait.durable._journal import Journal, NewRun
 from plait.durable._run import Execution, Run, RunInfo
 from plait.durable._runtime import DurableRuntime
 from plait.durable._sqlite import SqliteJournal
-from plait.primitives import Failure, Outcome, Success, WorkflowContext
+from plait.primitives import Failure, Outcome, Success, Workflow, WorkflowContext
 from plait.primitives._decorators import as_primitive
 from plait.primitives._encoding import decode, encode
 from plait.primitives._errors import Abort
@@ -140,7 +140,7 @@ class DurableRunner:
         }
         new = NewRun(
             run_id=run_id,
-            workflow=workflow.name,
+            workflow=_known_as(workflow),
             digest=digest(input_data),
             payload=self._codec.encode(input_data),
             context=self._codec.encode(shared),
@@ -234,11 +234,12 @@ class DurableRunner:
         return [RunInfo.of(stored) for stored in found]
 
     def _register(self, workflow: WorkflowPrimitive[Any, Any]) -> WorkflowPrimitive[Any, Any]:
-        known = self._workflows.setdefault(workflow.name, workflow)
+        name = _known_as(workflow)
+        known = self._workflows.setdefault(name, workflow)
         if known != workflow:
             msg = (
-                f"two workflows are named {workflow.name!r}, {known} and {workflow}; a durable "
-                "run finds its workflow by name: give one another with .named(...)"
+                f"two workflows are named {name!r}, {known} and {workflow}; a durable run finds "
+                "its workflow by name: give one another with .named(...)"
             )
             raise ValueError(msg)
         return known
@@ -342,6 +343,12 @@ class DurableRunner:
             self._executions.clear()
             with anyio.CancelScope(shield=True):
                 await self._journal.close()
+
+
+def _known_as(workflow: WorkflowPrimitive[Any, Any]) -> str:
+    """The name by which a run finds its workflow again."""
+    version = workflow.version if isinstance(workflow, Workflow) else None
+    return workflow.name if version is None else f"{workflow.name}@{version}"
 
 
 def _abort_in(error: BaseException) -> Abort | None:

@@ -22,10 +22,13 @@ from plait.primitives._reduce import ReducePrimitive
 from plait.primitives._router import RouterPrimitive
 from plait.primitives._runtime import Runtime
 from plait.primitives._sequential import SequentialPrimitive
-from plait.primitives._step import Step
+from plait.primitives._step import Arguments, Step
+from plait.primitives._tail import Calls, Reference
 from plait.primitives._workflow import Workflow
 
 __all__ = [
+    "Arguments",
+    "Calls",
     "ConditionalPrimitive",
     "Failure",
     "Future",
@@ -36,6 +39,7 @@ __all__ = [
     "PlaitError",
     "RecordedError",
     "ReducePrimitive",
+    "Reference",
     "RouterPrimitive",
     "Runtime",
     "SequentialPrimitive",

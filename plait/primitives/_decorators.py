@@ -161,7 +161,8 @@ class WorkflowDecorator:
         function: The async function; any signature, a parameter annotated `WorkflowContext` is
             filled with the context.
         name: Its name in paths and traces, and the one by which a durable runner finds it.
-        version: Tells it from older ways of the same name.
+        version: Tells it from other ways of the same name: a durable run goes on with the version
+            that it began with, and knows it as `name@version`.
         timeout: Its deadline, in seconds.
 
     Raises:

@@ -64,7 +64,7 @@ class _Body(WorkflowPrimitive[Any, Any]):
 
 
 @dataclass(frozen=True, slots=True)
-class _Reference:
+class Reference:
     """Stands for the result of an earlier call."""
 
     index: int
@@ -84,7 +84,7 @@ class Calls:
     def of(cls, future: Future[Any]) -> Calls:
         """The calls that are still to be made for a future."""
         order = calls_in_order([future])
-        indices = {id(call): _Reference(index) for index, call in enumerate(order)}
+        indices = {id(call): Reference(index) for index, call in enumerate(order)}
 
         def referred(needed: Future[Any]) -> Any:
             return indices.get(id(needed)) or result_of(needed)
@@ -97,7 +97,7 @@ class Calls:
         """The last of the calls as a future again, with the others as what it needs."""
         made: list[Future[Any]] = []
         for primitive, arguments in self.calls:
-            needed = replaced(arguments, _Reference, lambda reference: made[reference.index])
+            needed = replaced(arguments, Reference, lambda reference: made[reference.index])
             made.append(Future(primitive, needed))
         return made[-1]
 

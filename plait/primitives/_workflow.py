@@ -25,7 +25,8 @@ class Workflow(Step[In, P, Out]):
     Args:
         function: The async function.
         name: Its name in paths, traces and for the durable runner.
-        version: Tells it from older ways of the same name, which runs that began on them keep to.
+        version: Tells it from other ways of the same name: a durable run goes on with the version
+            that it began with, and knows it as `name@version`.
         timeout: Its deadline, in seconds.
 
     Raises:

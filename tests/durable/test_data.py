@@ -199,15 +199,17 @@ async def test_what_was_written_beside_what_cannot_be_kept_is_there(journal):
 
 
 async def test_what_a_finished_branch_wrote_while_another_failed_is_there(journal):
-    attempts, has_failed = [], anyio.Event()
+    attempts, has_written, has_failed = [], anyio.Event(), anyio.Event()
 
     @step
     async def write(_, context: WorkflowContext):
         context.data["a"] = 1
+        has_written.set()
         await has_failed.wait()
 
     @step
     async def call(_, context: WorkflowContext):
+        await has_written.wait()
         attempts.append(context.attempt)
         if len(attempts) == 2:
             has_failed.set()

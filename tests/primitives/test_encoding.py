@@ -335,6 +335,7 @@ class Trap:
     ['"items":[1]', '"value":1', '"spec":{},"name":null', '"state":{}', '"fields":{"a":1}'],
 )
 def test_no_class_is_called_that_is_not_of_the_kind_that_was_encoded(content):
+    Trap.made = 0
     with pytest.raises(ValueError, match=r"."):
         decode(b'{"$type":"test_encoding:Trap",%s}' % content.encode())
     assert Trap.made == 0

@@ -18,6 +18,7 @@ class Kind(IntEnum):
     VALUE = 0
     ERROR = 1
     TIME = 2
+    DATA = 3
 
 
 class Record(NamedTuple):
@@ -26,7 +27,8 @@ class Record(NamedTuple):
     Attributes:
         run: The run's key in the journal.
         path: The node's path.
-        kind: Whether the payload is the node's result, its error, or a time that it waits for.
+        kind: Whether the payload is the node's result, its error, or a time that it waits for. DATA
+            is left of an error that a resumed run does again: what `data` says still holds.
         digest: Of the node's input; empty where that has no encoded form.
         payload: What `kind` says, encoded; a time is in seconds since the epoch.
         data: What the node changed in `context.data`, encoded; None where nothing changed.

@@ -16,7 +16,7 @@ from plait.durable._journal import Journal, NewRun
 from plait.durable._run import Execution, Run, RunInfo
 from plait.durable._runtime import DurableRuntime
 from plait.durable._sqlite import SqliteJournal
-from plait.primitives import Failure, Outcome, Success, Workflow, WorkflowContext
+from plait.primitives import Failure, Outcome, Success, Workflow, WorkflowContext, failed_path
 from plait.primitives._decorators import as_primitive
 from plait.primitives._encoding import decode, encode
 from plait.primitives._errors import Abort
@@ -156,9 +156,7 @@ class DurableRunner:
                 "a run id stands for one input of one workflow"
             )
             raise RunConflictError(msg)
-        if stored.status == "running" and run_id not in self._executions:
-            await self._recover()
-        return Run(self, run_id, self._executions.get(run_id))
+        return Run(self, run_id, await self._execution_of(stored))
 
     async def run(
         self,
@@ -205,8 +203,7 @@ class DurableRunner:
         Raises:
             RunNotFoundError: There is none.
         """
-        await self._find(run_id)
-        return Run(self, run_id, self._executions.get(run_id))
+        return Run(self, run_id, await self._execution_of(await self._find(run_id)))
 
     async def info(self, run_id: str) -> RunInfo:
         """What the journal knows of a run.
@@ -248,6 +245,20 @@ class DurableRunner:
         for stored in await self._journal.claim(self._workflows):
             self._launch(stored, await self._journal.records(stored.key))
 
+    async def _execution_of(self, stored: StoredRun) -> Execution | None:
+        """This runner's execution of a run, where it is the one to execute it."""
+        run_id, name = stored.start.run_id, stored.start.workflow
+        if stored.status != "running" or run_id in self._executions:
+            return self._executions.get(run_id)
+        if not stored.is_claimed:
+            await self._recover()
+        elif name in self._workflows:
+            # It was stopped by its journal or a changed workflow: it may have been mended since.
+            records = await self._journal.records(stored.key)
+            if run_id not in self._executions:
+                return self._launch(stored, records)
+        return self._executions.get(run_id)
+
     def _check_entered(self) -> anyio.abc.TaskGroup:
         if self._task_group is None:
             msg = "enter the DurableRunner first: async with DurableRunner(...) as runner"
@@ -275,12 +286,11 @@ class DurableRunner:
                 payload = self._codec.encode(result, execution.workflow)
             except Exception as error:  # noqa: BLE001 - kept as the run's outcome
                 execution.outcome = Failure(error)
-                failures = sorted(execution.runtime.failures)
+                failures = sorted(execution.runtime.failures | {failed_path(error) or ""})
                 await self._journal.finish(key, "failed", encode(error), failures, time.time())
             else:
                 await self._journal.finish(key, "completed", payload, (), time.time())
                 execution.outcome = Success(result)
-            del self._executions[run_id]
         except JournalError as error:
             execution.outcome = Failure(error)
         except BaseException as error:
@@ -289,6 +299,7 @@ class DurableRunner:
                 raise
             execution.outcome = Failure(abort.error)
         finally:
+            del self._executions[run_id]
             execution.ended.set()
 
     def _restore(self, execution: Execution) -> tuple[WorkflowContext, Any]:
@@ -308,9 +319,9 @@ class DurableRunner:
     async def _outcome(self, run_id: str) -> Outcome[Any]:
         """How a run ended that this runner does not execute; waits until it has."""
         while (stored := await self._find(run_id)).outcome is None:
-            await self._recover()
-            if run_id in self._executions:
-                return await self._executions[run_id].result()
+            execution = await self._execution_of(stored)
+            if execution is not None:
+                return await execution.result()
             await anyio.sleep(_POLL_SECONDS)
         try:
             if stored.status == "failed":

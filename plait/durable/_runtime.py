@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 import time
+from bisect import bisect_left
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from plait.durable._codec import digest
@@ -17,7 +20,7 @@ from plait.primitives._reduce import Mapped
 from plait.primitives._runtime import Runtime
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Coroutine, Iterable
+    from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator
 
     from plait.durable._codec import JsonCodec
     from plait.durable._journal import Journal
@@ -52,8 +55,10 @@ class DurableRuntime(Runtime):
         self._journal = journal
         self._run = run
         self._codec = codec
-        self._records = {record.path: record for record in records}
-        self._writes = [(r.path, r.data) for r in self._records.values() if r.data is not None]
+        records = list(records)
+        self._records = {r.path: r for r in records if r.kind != Kind.DATA}
+        self._writes = sorted((r.path, n, r.data) for n, r in enumerate(records) if r.data)
+        self._kept = [(n, r.data) for n, r in enumerate(records) if r.kind == Kind.DATA and r.data]
         self._written: dict[str, int] = {}
         self._inputs: dict[str, bytes | None] = {}
         # The same place under another name is a workflow that was changed.
@@ -80,6 +85,7 @@ class DurableRuntime(Runtime):
     ) -> Coroutine[Any, Any, T]:
         """Hand back what is recorded of a node, or execute it and record what became of it."""
         input_data = self._as_at_first(input_data, context)
+        self._handle_before(context)
         if primitive._is_leaf:
             # Here, and not in the coroutine: the input is what it is when the call is made.
             return self._leaf(primitive, execute, input_data, context, digest(input_data))
@@ -225,6 +231,12 @@ class DurableRuntime(Runtime):
             msg = f"{path!r} is recorded as {recorded!r}: the workflow was changed since"
             raise Abort(WorkflowChangedError(msg, recorded))
 
+    def _handle_before(self, context: WorkflowContext) -> None:
+        """Take what failed below a node as handled once the node's own code goes on to call."""
+        caller = context._parent
+        if self.failures and caller is not None and caller._cursor is None:
+            self._handle_below(caller.path)
+
     def _handle_below(self, path: str) -> None:
         below = (f"{path}/", f"{path}[")
         self.failures = {failure for failure in self.failures if not failure.startswith(below)}
@@ -240,7 +252,7 @@ class DurableRuntime(Runtime):
         owner = context.path.rpartition("/")[0]
         if owner not in self._inputs:
             try:
-                self._inputs[owner] = encode(input_data)
+                self._inputs[owner] = self._codec.encode(input_data)
             except SerializationError:
                 self._inputs[owner] = None
             return input_data
@@ -273,25 +285,39 @@ class DurableRuntime(Runtime):
 
     def _apply_below(self, path: str, data: dict[str, Any]) -> None:
         """Write again what a node and those below it wrote, unless something later did already."""
-        below = (f"{path}/", f"{path}[")
-        for order, (writer, encoded) in enumerate(self._writes):
-            if writer != path and not writer.startswith(below):
+        if not self._writes:
+            return
+        found = [write for below in ("", "/", "[") for write in self._written_below(path, below)]
+        for _, order, encoded in sorted(found, key=itemgetter(1)):
+            self._apply(order, encoded, data)
+
+    def _apply(self, order: int, encoded: bytes, data: dict[str, Any]) -> None:
+        changed, removed = decode(encoded)
+        for key in (*changed, *removed):
+            if self._written.get(key, -1) >= order:
                 continue
-            changed, removed = decode(encoded)
-            for key in (*changed, *removed):
-                if self._written.get(key, -1) >= order:
-                    continue
-                self._written[key] = order
-                if key in changed:
-                    data[key] = changed[key]
-                    self._data[key] = encode(changed[key])
-                else:
-                    data.pop(key, None)
-                    self._data.pop(key, None)
+            self._written[key] = order
+            if key in changed:
+                data[key] = changed[key]
+                self._data[key] = self._codec.encode(changed[key])
+            else:
+                data.pop(key, None)
+                self._data.pop(key, None)
+
+    def _written_below(self, path: str, separator: str) -> Iterator[tuple[str, int, bytes]]:
+        """The writes of a node itself, or of those below it behind a separator; by their order."""
+        start = bisect_left(self._writes, (f"{path}{separator}",))
+        for write in itertools.islice(self._writes, start, None):
+            is_below = write[0].startswith(f"{path}{separator}") if separator else write[0] == path
+            if not is_below:
+                return
+            yield write
 
     def remember(self, data: dict[str, Any]) -> None:
-        """Take the data as it is as known to the journal."""
-        self._data = {key: encode(value) for key, value in data.items()}
+        """Take the data that the run was started with as known to the journal."""
+        self._data = {key: self._codec.encode(value) for key, value in data.items()}
+        for order, encoded in self._kept:
+            self._apply(order, encoded, data)
 
 
 def _undecodable(path: str, error: Exception) -> JournalError:

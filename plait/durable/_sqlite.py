@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import anyio
 
 from plait.durable._errors import JournalError
-from plait.durable._journal import NewRun, Record, RunStatus, StoredRun
+from plait.durable._journal import Kind, NewRun, Record, RunStatus, StoredRun
 from plait.durable._writer import GroupCommitter
 
 if TYPE_CHECKING:
@@ -264,14 +264,16 @@ class SqliteJournal:
         row = connection.execute(select, (key,)).fetchone()
         if row is None:
             return False
-        # What failed is done again, with new deadlines; what had been handled stays.
+        # What failed is done again, with new waits and deadlines; what had been handled stays.
         delete = (
-            "DELETE FROM records WHERE run = ? AND"
-            " (path IN (?, ?) OR (substr(path, 1, ?) = ? AND path LIKE '%#deadline'))"
+            "DELETE FROM records WHERE run = ?1 AND kind <> ?4 AND"
+            " (path = ?2 OR substr(path, 1, ?3) = ?2 || '#'"
+            " OR (substr(path, 1, ?3) = ?2 || '/' AND path LIKE '%#deadline'))"
         )
+        keep = "UPDATE records SET kind = ? WHERE run = ? AND path = ? AND data IS NOT NULL"
         for path in json.loads(row[0]):
-            values = (key, path, f"{path}#deadline", len(path) + 1, f"{path}/")
-            connection.execute(delete, values)
+            connection.execute(keep, (Kind.DATA.value, key, path))
+            connection.execute(delete, (key, path, len(path) + 1, Kind.DATA.value))
         update = (
             "UPDATE runs SET status='running', outcome=NULL, failures='[]', updated=?, runner=?"
             " WHERE key=?"

@@ -217,11 +217,18 @@ async def listed(value) -> list[int]:
 
 
 @step(name="pair")
+async def named(value) -> tuple[str, str]:
+    return (value, value)
+
+
+@step(name="pair")
 async def unknown(value) -> Never:
     return (value, value)
 
 
-@pytest.mark.parametrize("changed", [bare, listed, unknown], ids=["bare", "listed", "unknown"])
+@pytest.mark.parametrize(
+    "changed", [bare, listed, named, unknown], ids=["bare", "listed", "named", "unknown"]
+)
 async def test_a_result_is_not_taken_for_another_type(journal, changed):
     gate = Gate()
     await interrupt(journal, sequence(annotated, gate), 20, gate)

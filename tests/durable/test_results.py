@@ -333,6 +333,8 @@ class Rude:
         (lambda: Counter({1: 2}), r"what is decoded differs"),
         (lambda: Careless(amount="1"), r"Careless: what is decoded differs"),
         (lambda: pydantic.SecretStr("1"), r"SecretStr: what is decoded differs"),
+        (lambda: [1, Counter({1: 2})], r"Counter at \[1\]: what is decoded differs"),
+        (lambda: ({"a": pydantic.SecretStr("1")},), r"SecretStr at \[0\]\.a: what is decoded"),
         (lambda: {float("nan")}, r"set: what is decoded differs"),
         (lambda: Decimal("NaN"), r"Decimal: "),
         (lambda: [Decimal("Infinity")], r"list: "),

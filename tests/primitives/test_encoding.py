@@ -2,9 +2,10 @@
 
 import dataclasses
 import enum
+import functools
 import math
 import re
-from datetime import UTC
+from datetime import UTC, datetime, tzinfo
 from types import GenericAlias
 from typing import Any, NamedTuple
 
@@ -178,6 +179,33 @@ def test_a_field_that_was_never_set_stays_so():
     assert not hasattr(decode(encode(leaf)), "value")
 
 
+@dataclasses.dataclass
+class Square:
+    side: int
+
+    @functools.cached_property
+    def area(self):
+        return self.side**2
+
+
+def test_what_can_be_computed_again_is_not_kept():
+    square = Square(3)
+    assert square.area == 9
+    assert encode(square) == b'{"$type":"test_encoding:Square","fields":{"side":3}}'
+
+
+class Zone(tzinfo):
+    """Knows more than what it is called with."""
+
+    def __init__(self, hours=0):
+        self.hours = hours
+
+
+def test_a_zone_that_cannot_be_made_again_is_named():
+    with pytest.raises(SerializationError, match=r"test_encoding\.Zone at \.start"):
+        encode({"start": datetime(2024, 1, 1, tzinfo=Zone(1))})
+
+
 def test_an_error_comes_back_with_its_notes_and_its_attributes():
     error = ShopError("closed", 7)
     error.add_note("in step 'shop'")
@@ -236,6 +264,11 @@ def test_what_has_no_form_is_named_with_the_way_to_it():
         encode({"orders": [{"lock": (1, object())}]})
     assert caught.value.where == ".orders[0].lock[1]"
     assert "cannot encode builtins.object at .orders[0].lock[1]" in str(caught.value)
+
+
+def test_a_number_that_is_too_long_to_be_read_again_is_refused():
+    with pytest.raises(SerializationError, match="digits"):
+        encode((10**5000,))
 
 
 def test_a_key_that_has_no_form_is_named():

@@ -255,8 +255,7 @@ class DurableRunner:
         elif name in self._workflows:
             # It was stopped by its journal or a changed workflow: it may have been mended since.
             records = await self._journal.records(stored.key)
-            if run_id not in self._executions:
-                return self._launch(stored, records)
+            return self._executions.get(run_id) or self._launch(stored, records)
         return self._executions.get(run_id)
 
     def _check_entered(self) -> anyio.abc.TaskGroup:

@@ -4,6 +4,7 @@ from plait.durable._errors import (
     JournalError,
     RunConflictError,
     RunNotFoundError,
+    StepInterruptedError,
     WorkflowChangedError,
 )
 from plait.durable._journal import Journal, RunStatus
@@ -22,6 +23,7 @@ __all__ = [
     "RunNotFoundError",
     "RunStatus",
     "SqliteJournal",
+    "StepInterruptedError",
     "WorkflowChangedError",
 ]
 

@@ -5,6 +5,7 @@ PlaitError
  ├── RunNotFoundError            also a LookupError: no run of that id is in the journal
  └── PermanentError
       ├── RunConflictError       a run of that id was started with something else
+      ├── StepInterruptedError   a step that may run once was interrupted after it had begun
       └── WorkflowChangedError   the code no longer fits what the journal says was done
 """
 
@@ -23,6 +24,13 @@ class RunNotFoundError(PlaitError, LookupError):
 
 class RunConflictError(PermanentError):
     """A run of that id was started with another workflow or another input."""
+
+
+class StepInterruptedError(PermanentError):
+    """A step with `at_most_once=True` was under way when its process died.
+
+    It may have had its effect, or not: a fallback may look. Resuming the run executes it again.
+    """
 
 
 class WorkflowChangedError(PermanentError):

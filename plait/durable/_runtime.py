@@ -10,7 +10,7 @@ from operator import itemgetter
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from plait.durable._codec import digest
-from plait.durable._errors import JournalError, WorkflowChangedError
+from plait.durable._errors import JournalError, StepInterruptedError, WorkflowChangedError
 from plait.durable._journal import Kind, Record
 from plait.primitives import SerializationError
 from plait.primitives._context import current_context
@@ -141,6 +141,14 @@ class DurableRuntime(Runtime):
             self._handle_below(context.path)
         return result
 
+    async def _begin(self, path: str) -> None:
+        """Record that a step is about to run that must not run twice."""
+        begun = f"{path}#begun"
+        if begun in self._records:
+            msg = f"{path!r} was interrupted after it had begun, and may run at most once"
+            raise StepInterruptedError(msg)
+        await self._write(begun, Kind.TIME, b"", repr(time.time()).encode(), None)
+
     async def _fail(self, error: Exception, input_digest: bytes, context: WorkflowContext) -> None:
         note_failure(error, context)
         self.failures.add(context.path)
@@ -166,6 +174,8 @@ class DurableRuntime(Runtime):
             self._refuse_change(path)
         token = current_context.set(context)
         try:
+            if primitive.at_most_once:
+                await self._begin(path)
             result = await super().perform(primitive, execute, input_data, context)
             payload = self._codec.encode(result, primitive)
             data = self._changes(context.data)

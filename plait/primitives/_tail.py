@@ -56,6 +56,7 @@ class _Body(WorkflowPrimitive[Any, Any]):
     def __init__(self, step: TailStep[Any, ..., Any]) -> None:
         self._step = step
         self._name = step.name
+        self.at_most_once = step.at_most_once
 
     async def execute(self, input_data: Any, context: WorkflowContext) -> Any:
         """Execute the function; a future that it returns becomes a value."""

@@ -24,7 +24,7 @@ from plait import (
     step,
     workflow,
 )
-from plait.durable import DurableRunner
+from plait.durable import DurableRunner, StepInterruptedError
 from plait.recovery import constant
 
 pytestmark = pytest.mark.anyio
@@ -690,3 +690,30 @@ async def test_a_run_goes_on_with_the_version_that_it_began_with(journal):
         assert await (await runner.get("run")).result() == 42
         assert await runner.run(new, 42) == -42
         assert [info.workflow for info in await runner.list()] == ["orders@2", "orders@1"]
+
+
+async def test_a_step_that_may_run_once_is_not_run_again(journal):
+    gate = Gate()
+    once = step(gate, name="once", at_most_once=True)
+    workflow = (step(abs) >> once).named("workflow")
+    await interrupt(journal, workflow, 42, gate)
+    with pytest.raises(StepInterruptedError, match="'workflow/2:once' was interrupted"):
+        await carry_on(journal, workflow)
+    assert gate.passed == 0
+
+
+async def test_a_fallback_may_see_to_a_step_that_may_run_once(journal):
+    gate = Gate()
+    once = step(gate, name="once", at_most_once=True)
+    careful = FallbackPrimitive(once, [str], fallback_on=StepInterruptedError)
+    workflow = (step(abs) >> careful).named("workflow")
+    await interrupt(journal, workflow, 42, gate)
+    assert await carry_on(journal, workflow) == "42"
+
+
+async def test_a_step_that_may_run_once_and_did_is_replayed(journal):
+    gate, calls = Gate(), Counted()
+    workflow = (step(calls, name="once", at_most_once=True) >> gate).named("workflow")
+    await interrupt(journal, workflow, 42, gate)
+    assert await carry_on(journal, workflow) == 42
+    assert calls.calls == [42]

@@ -247,15 +247,14 @@ class DurableRunner:
 
     async def _execution_of(self, stored: StoredRun) -> Execution | None:
         """This runner's execution of a run, where it is the one to execute it."""
-        run_id, name = stored.start.run_id, stored.start.workflow
+        run_id = stored.start.run_id
         if stored.status != "running" or run_id in self._executions:
             return self._executions.get(run_id)
-        if not stored.is_claimed:
-            await self._recover()
-        elif name in self._workflows:
-            # It was stopped by its journal or a changed workflow: it may have been mended since.
+        if stored.is_claimed:
+            # It was stopped by its journal or a changed workflow, which may have been mended since.
             records = await self._journal.records(stored.key)
             return self._executions.get(run_id) or self._launch(stored, records)
+        await self._recover()
         return self._executions.get(run_id)
 
     def _check_entered(self) -> anyio.abc.TaskGroup:

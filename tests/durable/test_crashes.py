@@ -79,7 +79,6 @@ MOMENTS = [
     "-workflow/2:sequential[7]/2:work",
     "+workflow/2:sequential[19]/1:work",
     "+workflow/4:parallel/1:blocking",
-    "-workflow/4:parallel/2:sequential/timed/2:work",
     "+workflow/6:flaky/attempt 2",
     "+workflow/7:broken/primary",
     "+workflow/7:broken/fallback 1",

@@ -284,7 +284,7 @@ class DurableRunner:
                 payload = self._codec.encode(result, execution.workflow)
             except Exception as error:  # noqa: BLE001 - kept as the run's outcome
                 execution.outcome = Failure(error)
-                failures = sorted(execution.runtime.failures | {failed_path(error) or ""})
+                failures = sorted({*execution.runtime.failures, failed_path(error) or ""})
                 await self._journal.finish(key, "failed", encode(error), failures, time.time())
             else:
                 await self._journal.finish(key, "completed", payload, (), time.time())

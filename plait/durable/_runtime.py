@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import re
 import time
-from bisect import bisect_left
+from bisect import bisect_left, insort
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -69,8 +69,8 @@ class DurableRuntime(Runtime):
         }
         self._data: dict[str, bytes] = {}
         self._sleeps: dict[str, int] = {}
-        self.failures: set[str] = set()
-        """Where the failures happened that nothing has handled so far."""
+        self.failures: list[str] = []
+        """Where the failures happened that nothing has handled so far, sorted."""
         self.replayed = 0
         """How many nodes were handed back from the journal."""
         self.executed = 0
@@ -137,6 +137,7 @@ class DurableRuntime(Runtime):
         except Exception as error:
             await self._fail(error, b"", context)
             raise
+        self._inputs.pop(context.path, None)
         if self.failures:
             self._handle_below(context.path)
         return result
@@ -151,7 +152,7 @@ class DurableRuntime(Runtime):
 
     async def _fail(self, error: Exception, input_digest: bytes, context: WorkflowContext) -> None:
         note_failure(error, context)
-        self.failures.add(context.path)
+        insort(self.failures, context.path)
         data = self._changes(context.data, or_raise=False)
         await self._write(context.path, Kind.ERROR, input_digest, encode(error), data)
 
@@ -228,7 +229,7 @@ class DurableRuntime(Runtime):
             raise Abort(WorkflowChangedError(msg, record.path))
         self.replayed += 1
         if record.kind == Kind.ERROR:
-            self.failures.add(record.path)
+            insort(self.failures, record.path)
             raise outcome
         if self.failures:
             self._handle_below(record.path)
@@ -248,8 +249,10 @@ class DurableRuntime(Runtime):
             self._handle_below(caller.path)
 
     def _handle_below(self, path: str) -> None:
-        below = (f"{path}/", f"{path}[")
-        self.failures = {failure for failure in self.failures if not failure.startswith(below)}
+        for first, after in ((f"{path}/", f"{path}0"), (f"{path}[", f"{path}\\")):
+            # "0" comes right after "/", and "\\" after "[": all that lies below is in between.
+            found = slice(bisect_left(self.failures, first), bisect_left(self.failures, after))
+            del self.failures[found]
 
     def _as_at_first(self, input_data: In, context: WorkflowContext) -> In:
         """The input as a retry or fallback was given it, whatever earlier attempts did to it.

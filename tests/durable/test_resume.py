@@ -299,7 +299,7 @@ async def test_a_failure_that_a_step_handled_stays_handled(journal, line, note, 
 
 async def test_a_deadline_that_passed_starts_anew(journal):
     gate = Gate()
-    workflow = TimeoutPrimitive(gate, 0.1).named("workflow")
+    workflow = TimeoutPrimitive(gate, 0.5).named("workflow")
     assert isinstance(await fail(journal, workflow, 42), StepTimeoutError)
     gate.open()
     assert await resume(journal, workflow) == 42

@@ -189,6 +189,7 @@ async def test_leaving_ends_the_writer_where_the_lease_cannot_be_given_back(jour
     finally:
         other.execute("ROLLBACK")
         other.close()
+    assert "plait-journal" not in {thread.name for thread in threading.enumerate()}
 
 
 def fence(file):

@@ -24,7 +24,7 @@ def change(file, statement, *values):
     connection.close()
 
 
-async def refuse(file, message):
+async def assert_refused(file, message):
     """A file must be refused with this message and its own name, and not be changed."""
     before = file.read_bytes()
     with pytest.raises(JournalError, match=message) as caught:
@@ -53,14 +53,14 @@ async def test_a_journal_is_written_ahead_and_synchronised(journal, file):
 @pytest.mark.parametrize("size", [2, 100, 5000, 100_000])
 async def test_a_text_file_is_no_journal(file, size):
     file.write_text(("to be or not to be\n" * 10_000)[:size])
-    await refuse(file, "cannot be used as a journal: file is not a database")
+    await assert_refused(file, "cannot be used as a journal: file is not a database")
 
 
 async def test_a_database_of_another_application_is_no_journal(file):
     with sqlite3.connect(file) as connection:
         connection.execute("CREATE TABLE runs (id INTEGER)")
     connection.close()
-    await refuse(file, "database of another application")
+    await assert_refused(file, "database of another application")
 
 
 async def test_a_database_that_another_application_has_marked_is_no_journal(file):
@@ -68,7 +68,7 @@ async def test_a_database_that_another_application_has_marked_is_no_journal(file
         connection.execute("PRAGMA application_id = 42")
         connection.execute("PRAGMA user_version = 1")
     connection.close()
-    await refuse(file, "database of another application")
+    await assert_refused(file, "database of another application")
 
 
 async def test_a_journal_of_a_newer_version_is_refused(journal, file):
@@ -77,7 +77,7 @@ async def test_a_journal_of_a_newer_version_is_refused(journal, file):
     with sqlite3.connect(file) as connection:
         connection.execute("PRAGMA user_version = 99")
     connection.close()
-    await refuse(file, "journal of version 99, written by a newer plait")
+    await assert_refused(file, "journal of version 99, written by a newer plait")
 
 
 async def test_a_journal_that_has_lost_a_table_is_refused(journal, file):
@@ -86,7 +86,7 @@ async def test_a_journal_that_has_lost_a_table_is_refused(journal, file):
     with sqlite3.connect(file) as connection:
         connection.execute("DROP TABLE runners")
     connection.close()
-    await refuse(file, "no such table: runners")
+    await assert_refused(file, "no such table: runners")
 
 
 async def test_an_empty_file_becomes_a_journal(journal, file):

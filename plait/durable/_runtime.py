@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import itertools
 import re
 import time
-from bisect import bisect_left, insort
+from bisect import bisect_left, bisect_right, insort
+from itertools import chain
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -20,7 +20,7 @@ from plait.primitives._reduce import Mapped
 from plait.primitives._runtime import Runtime
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator
+    from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
 
     from plait.durable._codec import JsonCodec
     from plait.durable._journal import Journal
@@ -249,9 +249,7 @@ class DurableRuntime(Runtime):
             self._handle_below(caller.path)
 
     def _handle_below(self, path: str) -> None:
-        for first, after in ((f"{path}/", f"{path}0"), (f"{path}[", f"{path}\\")):
-            # "0" comes right after "/", and "\\" after "[": all that lies below is in between.
-            found = slice(bisect_left(self.failures, first), bisect_left(self.failures, after))
+        for found in _below(self.failures, path):
             del self.failures[found]
 
     def _as_at_first(self, input_data: In, context: WorkflowContext) -> In:
@@ -300,7 +298,12 @@ class DurableRuntime(Runtime):
         """Write again what a node and those below it wrote, unless something later did already."""
         if not self._writes:
             return
-        found = [write for below in ("", "/", "[") for write in self._written_below(path, below)]
+        writer = itemgetter(0)
+        first = bisect_left(self._writes, path, key=writer)
+        own = slice(first, bisect_right(self._writes, path, key=writer))
+        found = chain.from_iterable(
+            self._writes[part] for part in (own, *_below(self._writes, path, key=writer))
+        )
         for _, order, encoded in sorted(found, key=itemgetter(1)):
             self._apply(order, encoded, data)
 
@@ -317,15 +320,6 @@ class DurableRuntime(Runtime):
                 data.pop(key, None)
                 self._data.pop(key, None)
 
-    def _written_below(self, path: str, separator: str) -> Iterator[tuple[str, int, bytes]]:
-        """The writes of a node itself, or of those below it behind a separator; by their order."""
-        start = bisect_left(self._writes, (f"{path}{separator}",))
-        for write in itertools.islice(self._writes, start, None):
-            is_below = write[0].startswith(f"{path}{separator}") if separator else write[0] == path
-            if not is_below:
-                return
-            yield write
-
     def remember(self, data: dict[str, Any]) -> None:
         """Take the data that the run was started with as known to the journal."""
         self._data = {key: self._codec.encode(value) for key, value in data.items()}
@@ -335,3 +329,15 @@ class DurableRuntime(Runtime):
 
 def _undecodable(path: str, error: Exception) -> JournalError:
     return JournalError(f"what is recorded for {path!r} cannot be decoded: {error}")
+
+
+def _below(
+    found: Sequence[Any], path: str, *, key: Callable[[Any], str] | None = None
+) -> list[slice]:
+    """Where, in what is sorted by path, the nodes below one stand; the last part comes first."""
+    # "0" comes right after "/", and "\\" after "[": all that lies below is in between.
+    ends = ((f"{path}[", f"{path}\\"), (f"{path}/", f"{path}0"))
+    return [
+        slice(bisect_left(found, first, key=key), bisect_left(found, after, key=key))
+        for first, after in ends
+    ]

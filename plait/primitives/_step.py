@@ -150,7 +150,7 @@ class Step(WorkflowPrimitive[In, Out], Generic[In, P, Out]):
             args = (*args[: shape.context_index], context, *args[shape.context_index :])
         elif shape.context is not None:
             kwargs = {**kwargs, shape.context: context}
-        return self._awaited(self._function)(*args, **kwargs)
+        return self._invoke_function(*args, **kwargs)
 
     def future(self, *args: Any, **kwargs: Any) -> Future[Out]:
         """Describe a call with the function's own arguments, some of which may be futures.
@@ -201,6 +201,7 @@ class Step(WorkflowPrimitive[In, Out], Generic[In, P, Out]):
     def _bind(self, function: Callable[..., Any], shape: Shape) -> None:
         self._function = function
         self._shape = shape
+        self._invoke_function = self._awaited(function)
         self._invoke = self._awaited(self._call_with())
 
     def _call_with(self) -> Callable[[Any, WorkflowContext], Any]:

@@ -16,6 +16,7 @@ from plait.primitives._errors import (
 from plait.primitives._futures import Future
 from plait.primitives._map import MapPrimitive
 from plait.primitives._outcome import Failure, Outcome, Success
+from plait.primitives._outside import SignalPayloadError
 from plait.primitives._parallel import ParallelPrimitive
 from plait.primitives._public import publish as _publish
 from plait.primitives._reduce import ReducePrimitive
@@ -24,6 +25,7 @@ from plait.primitives._runtime import Runtime
 from plait.primitives._sequential import SequentialPrimitive
 from plait.primitives._step import Arguments, Step
 from plait.primitives._tail import Calls, Reference
+from plait.primitives._waits import SignalPrimitive, SleepPrimitive
 from plait.primitives._workflow import Workflow
 
 __all__ = [
@@ -44,6 +46,9 @@ __all__ = [
     "Runtime",
     "SequentialPrimitive",
     "SerializationError",
+    "SignalPayloadError",
+    "SignalPrimitive",
+    "SleepPrimitive",
     "Step",
     "StepTimeoutError",
     "Success",

@@ -12,30 +12,25 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from uuid import UUID
 
 from plait.primitives import _ambient
-from plait.primitives._concurrency import DeadlineExceededError
-from plait.primitives._errors import StepTimeoutError, noting
+from plait.primitives._errors import noting
 from plait.primitives._outcome import results_of
 from plait.primitives._run import Run
-from plait.primitives._runtime import Numbering, Runtime
+from plait.primitives._services import EVENT_LOOP, Services
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
+    from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 
-    import anyio
     from structlog.stdlib import BoundLogger
 
     from plait.primitives._base import WorkflowPrimitive
-    from plait.primitives._concurrency import Call, Deliver, Gathered, Source
+    from plait.primitives._concurrency import Call
 
 T = TypeVar("T")
 
-_new = object.__new__
-_EVENT_LOOP = Runtime()
-_NUMBERING = Numbering()
 _ATTEMPT = re.compile(r"/attempt \d+")
 
 
-class WorkflowContext:
+class WorkflowContext(Services):
     """What one run carries through all of its nodes.
 
     A caller makes one and passes it to `execute`. Each node sees the same run through it: the same
@@ -64,15 +59,7 @@ class WorkflowContext:
         {'user': 'ada', 'seen': 'plait'}
     """
 
-    __slots__ = ("_calls", "_cursor", "_parent", "_path", "_primitive", "_run", "_runtime")
-
-    _run: Run
-    _runtime: Runtime | None
-    _parent: WorkflowContext | None
-    _primitive: WorkflowPrimitive[Any, Any] | None
-    _cursor: Any
-    _path: str | None
-    _calls: int
+    __slots__ = ()
 
     def __init__(
         self,
@@ -125,34 +112,6 @@ class WorkflowContext:
         return self._run.run_id or self.correlation_id
 
     @property
-    def path(self) -> str:
-        """Where this node stands in the tree of its run, such as `orders/2:ship[3]`."""
-        path = self._path
-        primitive = self._primitive
-        if path is None:
-            parent = self._parent
-            path = (self._run.workflow_id or "") if parent is None else parent.path
-            if not path and primitive is not None:
-                path = primitive.label
-        if primitive is not None and self._cursor is not None:
-            path += primitive._place(self._cursor)[0]
-        return path
-
-    @property
-    def label(self) -> str:
-        """The node's own short name, the last part of what its path says."""
-        if self._primitive is None:
-            return self._run.workflow_id or ""
-        if self._cursor is None:
-            return self._primitive.label
-        return self._primitive._place(self._cursor)[1].label
-
-    @property
-    def is_root(self) -> bool:
-        """Whether this is the context of the run's outermost node, and not of one inside."""
-        return self._parent is not None and self._parent._primitive is None
-
-    @property
     def attempt(self) -> int:
         """Which attempt of the nearest enclosing retry this is, from 1; 1 outside of any."""
         return self._attempts()[0]
@@ -163,22 +122,8 @@ class WorkflowContext:
 
         Every attempt of the same node, also after a crash, has the same key.
         """
-        return f"{self.run_id}:{_ATTEMPT.sub('', self.path)}"
-
-    @property
-    def place(self) -> str:
-        """The path as errors show it: with the attempt, and the run where it has a name."""
-        path, parts = self.path, []
-        attempt, attempts = self._attempts()
-        path, is_attempt, _ = path.rpartition(f"/attempt {attempt}")
-        if is_attempt and not _:
-            parts.append(f"attempt {attempt} of {attempts}")
-        else:
-            path = self.path
-        run = self._run.run_id or self._run.correlation_id
-        if run is not None:
-            parts.append(f"run {run}")
-        return ", ".join([path, *parts])
+        identity = (self._runtime or EVENT_LOOP).identity(self)
+        return f"{self.run_id}:{_ATTEMPT.sub('', identity)}"
 
     @property
     def logger(self) -> BoundLogger:
@@ -190,86 +135,38 @@ class WorkflowContext:
     @property
     def random(self) -> Random:
         """A source of random numbers that gives this node the same ones in a resumed run."""
-        randoms, path = self._run.randoms, self.path
-        if path not in randoms:
-            randoms[path] = Random(f"{self.run_id}:{path}")
-        return randoms[path]
+        randoms, identity = self._run.randoms, (self._runtime or EVENT_LOOP).identity(self)
+        if identity not in randoms:
+            randoms[identity] = Random(f"{self.run_id}:{identity}")
+        return randoms[identity]
 
     def uuid(self) -> UUID:
         """A UUID that is the same for this node in a resumed run."""
         return UUID(int=self.random.getrandbits(128), version=4)
 
     def now(self) -> datetime:
-        """The time, in UTC."""
-        return datetime.now(UTC)
+        """The time, in UTC. A resumed workflow is told again what it was told at first."""
+        return datetime.fromtimestamp((self._runtime or EVENT_LOOP).now(self), UTC)
 
-    def time(self) -> float:
-        """Seconds on a clock that only goes forward, for measuring how long something took."""
-        return (self._runtime or _EVENT_LOOP).time()
-
-    def event(self) -> anyio.Event:
-        """Something that one task waits for and another sets."""
-        return (self._runtime or _EVENT_LOOP).event()
-
-    def sleep(self, seconds: float) -> Coroutine[Any, Any, None]:
-        """Wait for `seconds`. A durable run that is interrupted waits only for what is left."""
-        return (self._runtime or _EVENT_LOOP).sleep(seconds, self)
-
-    async def within(self, seconds: float, call: Callable[[], Awaitable[T]]) -> T:
-        """Run a call, and cancel it when it takes longer than `seconds`.
+    def signal(self, name: str, payload: object = None) -> None:
+        """Send a signal to this run, where it is not a durable one.
 
         Args:
-            seconds: The deadline, from now. A durable run that is interrupted keeps to it.
-            call: What to run.
-
-        Raises:
-            StepTimeoutError: This deadline passed; a `TimeoutError` of the call's own stays one.
+            name: The signal's name.
+            payload: What it brings.
         """
-        try:
-            return await (self._runtime or _EVENT_LOOP).within(seconds, call, self)
-        except DeadlineExceededError as passed:
-            if passed.call is not call:
-                raise
-            msg = f"{self.label!r} did not finish within {seconds:g} s"
-            raise StepTimeoutError(msg, seconds) from None
+        self._run.outside.send(name, payload)
 
-    def concurrently(
-        self, calls: Source[T], limit: int | None = None
-    ) -> Coroutine[Any, Any, Gathered[T]]:
-        """Run calls at the same time and wait for all of them; a failure cancels the others.
+    def progress(self, done: float, total: float | None = None, message: str = "") -> None:
+        """Say how far this node has come.
 
         Args:
-            calls: Makes the awaitables; asked for the next one only when there is room for it.
-            limit: How many run at once, or None for all.
+            done: How much is done.
+            total: How much there is to do, where that is known.
+            message: What is being done.
         """
-        runtime = self._runtime or _EVENT_LOOP
-        return runtime.gather(calls, limit)
-
-    def fold(
-        self, calls: Source[T], limit: int, deliver: Deliver[T]
-    ) -> Coroutine[Any, Any, Gathered[T]]:
-        """Run calls at the same time and hand on each result, one at a time, in their order.
-
-        Args:
-            calls: Makes the awaitables; asked for the next one only when there is room for it.
-            limit: How many are running or waiting for their turn at once.
-            deliver: Is given each result.
-        """
-        return (self._runtime or _EVENT_LOOP).fold(calls, limit, deliver)
-
-    def open(self, primitive: WorkflowPrimitive[Any, Any]) -> WorkflowContext:
-        """The own context of a node that is called with this one: what runtimes make."""
-        node = self.enter(primitive)
-        if self._cursor is not None:
-            node._path = self.path
-            return node
-        self._calls += 1
-        if self._primitive is None:
-            root = self._run.workflow_id or primitive.label
-            node._path = root if self._calls == 1 else f"{self._calls}:{root}"
-        else:
-            node._path = f"{self.path}/{self._calls}:{primitive.label}"
-        return node
+        known = {} if total is None else {"total": total}
+        self.report("progress", done=done, **known, message=message)
 
     async def step(self, name: str, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
         """Execute a function, or a primitive, as a node of this run under a name of its own.
@@ -321,12 +218,6 @@ class WorkflowContext:
         calls = [partial(_awaiting, awaitable) for awaitable in awaitables]
         return results_of(await self.concurrently(calls))
 
-    def numbered(self, primitive: WorkflowPrimitive[Any, Any]) -> WorkflowContext:
-        """The place of the next call that this node makes."""
-        self._calls += 1
-        place: Any = _Numbered(primitive)
-        return self.enter(place, self._calls)
-
     def _named_call(
         self, name: str, fn: Callable[..., Any], args: Sequence[Any], kwargs: dict[str, Any]
     ) -> Call[Any]:
@@ -343,53 +234,6 @@ class WorkflowContext:
         else:
             (input_data,) = args
         return lambda: noting(primitive.execute(input_data, frame), frame)
-
-    def numbering(self, primitive: WorkflowPrimitive[Any, Any]) -> WorkflowContext:
-        """The own context of a node whose children are told apart by the order of their calls."""
-        node = self.open(primitive)
-        node._runtime = node._runtime or _NUMBERING
-        return node
-
-    def enter(self, primitive: WorkflowPrimitive[Any, Any], cursor: Any = None) -> WorkflowContext:
-        """A view of this run for the children of `primitive`, at one of them or moved along."""
-        frame = _new(WorkflowContext)
-        frame._run = self._run
-        frame._runtime = self._runtime
-        frame._parent = self
-        frame._primitive = primitive
-        frame._cursor = cursor
-        frame._path = None
-        frame._calls = 0
-        return frame
-
-    def beside(self, cursor: Any) -> WorkflowContext:
-        """The same view at another child."""
-        assert self._parent is not None
-        assert self._primitive is not None
-        return self._parent.enter(self._primitive, cursor)
-
-    def _attempts(self) -> tuple[int, int]:
-        context: WorkflowContext | None = self
-        while context is not None:
-            primitive = context._primitive
-            if primitive is not None and primitive._attempts and context._cursor is not None:
-                return context._cursor, primitive._attempts
-            context = context._parent
-        return 1, 1
-
-
-class _Numbered:
-    """Stands where calls are told apart by their order, with one of them below it."""
-
-    _attempts = 0
-    _repeats_input = False
-
-    def __init__(self, primitive: WorkflowPrimitive[Any, Any]) -> None:
-        self._primitive = primitive
-        self.label = primitive.label
-
-    def _place(self, cursor: int) -> tuple[str, WorkflowPrimitive[Any, Any]]:
-        return f"/{cursor}:{self.label}", self._primitive
 
 
 async def _awaiting(awaitable: Awaitable[T]) -> T:

@@ -3,6 +3,7 @@
     PlaitError
      ├── PermanentError              a failure that trying again cannot mend
      │    ├── SerializationError     a value has no form that gives it back
+     │    ├── SignalPayloadError     also a ValueError: a signal brought another type of payload
      │    └── UnknownRouteError      also a LookupError: a router named a route it does not have
      ├── RecordedError               a journal kept a failure whose class cannot be built again
      └── StepTimeoutError            also a TimeoutError: a Timeout's own deadline passed

@@ -6,6 +6,10 @@ from random import Random
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
+import anyio
+
+from plait.primitives._outside import Outside
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -16,6 +20,7 @@ class Run:
     """What all the contexts of one run share."""
 
     __slots__ = (
+        "_outside",
         "correlation_id",
         "data",
         "metadata",
@@ -40,3 +45,11 @@ class Run:
         self.parent_span = parent_span
         self.run_id: str | None = None
         self.randoms: dict[str, Random] = {}
+        self._outside: Outside | None = None
+
+    @property
+    def outside(self) -> Outside:
+        """Its signals, events and entities where no durable runner keeps them."""
+        if self._outside is None:
+            self._outside = Outside(anyio.Event)
+        return self._outside

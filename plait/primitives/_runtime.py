@@ -8,15 +8,18 @@ spans, journaling, replacing by name, another engine. Composites know nothing of
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Any, TypeVar
+from functools import partial
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 import anyio
 
 from plait.primitives._concurrency import backend
 from plait.primitives._errors import noting
+from plait.primitives._outside import checked_payload
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Coroutine
+    from collections.abc import Awaitable, Callable, Coroutine, Mapping
+    from contextlib import AbstractAsyncContextManager
 
     from plait.primitives._base import WorkflowPrimitive
     from plait.primitives._concurrency import Deliver, Gathered, Source
@@ -24,6 +27,8 @@ if TYPE_CHECKING:
 
 In = TypeVar("In")
 T = TypeVar("T")
+
+Attribute: TypeAlias = str | int | float | bool
 
 
 class Runtime:
@@ -92,6 +97,10 @@ class Runtime:
         """Seconds on a clock that only goes forward."""
         return time.monotonic() if self.inner is None else self.inner.time()
 
+    def timestamp(self) -> float:
+        """Seconds since the epoch, as the wall clock has it."""
+        return time.time() if self.inner is None else self.inner.timestamp()
+
     def event(self) -> anyio.Event:
         """Something that one task waits for and another sets."""
         return anyio.Event() if self.inner is None else self.inner.event()
@@ -109,6 +118,50 @@ class Runtime:
         if self.inner is None:
             return backend().within(seconds, call)
         return self.inner.within(seconds, call, context)
+
+    def now(self, context: WorkflowContext) -> float:
+        """The time that the node which `context` is in is told, in seconds since the epoch."""
+        return self.timestamp() if self.inner is None else self.inner.now(context)
+
+    def report(
+        self, event: str, attributes: Mapping[str, Attribute], context: WorkflowContext
+    ) -> None:
+        """Take note of something that happened at a node, such as a retry."""
+        if self.inner is not None:
+            self.inner.report(event, attributes, context)
+
+    def identity(self, context: WorkflowContext) -> str:
+        """What tells a node from all others of its run, also where its path has changed."""
+        return context.path if self.inner is None else self.inner.identity(context)
+
+    def patched(self, name: str, context: WorkflowContext) -> bool:
+        """Whether a run takes the changed way."""
+        return True if self.inner is None else self.inner.patched(name, context)
+
+    async def wait_for(
+        self, signal: str, payload_type: Any, timeout: float | None, context: WorkflowContext
+    ) -> Any:
+        """Wait for a signal and return its payload; raises `StepTimeoutError`."""
+        if self.inner is not None:
+            return await self.inner.wait_for(signal, payload_type, timeout, context)
+        receive = partial(context._run.outside.receive, signal)
+        payload = await (receive() if timeout is None else self.within(timeout, receive, context))
+        return checked_payload(signal, payload, payload_type)
+
+    async def set_event(self, name: str, value: Any, context: WorkflowContext) -> None:
+        """Publish a value of the run's."""
+        if self.inner is not None:
+            return await self.inner.set_event(name, value, context)
+        context._run.outside.events[name] = value
+        return None
+
+    def entity(
+        self, kind: type[T], key: str, default: Callable[[], T], context: WorkflowContext
+    ) -> AbstractAsyncContextManager[T]:
+        """Hold keyed state; one holder at a time for a key."""
+        if self.inner is not None:
+            return self.inner.entity(kind, key, default, context)
+        return context._run.outside.entity((kind, key), default)
 
 
 class Numbering(Runtime):

@@ -1,4 +1,8 @@
+import asyncio
 import dataclasses
+import math
+import pickle
+import traceback
 
 import anyio
 import pytest
@@ -12,7 +16,7 @@ from plait import (
     WorkflowContext,
     step,
 )
-from plait.performance import CacheStats, MemoryStore
+from plait.performance import CacheStats
 from plait.recovery import constant
 
 pytestmark = pytest.mark.anyio
@@ -23,7 +27,7 @@ async def test_equal_inputs_are_executed_once():
     cache = CachePrimitive(mock, 60)
     assert [await cache(word) for word in ("a", "b", "a")] == ["A", "B", "A"]
     assert mock.calls == ["a", "b"]
-    assert cache.stats == CacheStats(hits=1, misses=2, shared=0)
+    assert cache.stats == CacheStats(hits=1, misses=2)
 
 
 async def test_runs_share_a_cache():
@@ -46,7 +50,7 @@ async def test_twenty_misses_at_once_execute_once():
     cache = CachePrimitive(mock, 60)
     assert await MapPrimitive(cache)(["key"] * 20) == ["done"] * 20
     assert mock.call_count == 1
-    assert cache.stats == CacheStats(hits=0, misses=1, shared=19)
+    assert cache.stats == CacheStats(misses=1, shared=19)
 
 
 async def test_misses_of_other_keys_do_not_wait(gauge):
@@ -163,6 +167,8 @@ class Point:
         ({3, 1, 2}, {1, 2, 3}),
         (Point(1, 2), Point(1, 2)),
         ("text", "text"),
+        (("a", 1, None, (b"b", True)), ("a", 1, None, (b"b", True))),
+        ((0.5, "a"), (0.5, "a")),
     ],
 )
 async def test_equal_inputs_have_one_key(left, right):
@@ -187,6 +193,15 @@ async def test_equal_inputs_have_one_key(left, right):
         ({"a": 1}, {"a": "1"}),
         (Point(1, 2), {"x": 1, "y": 2}),
         ((1,), {"$tuple": [1]}),
+        ((1, "a"), (True, "a")),
+        ((1, "a"), (1.0, "a")),
+        (((1,), 2), ((True,), 2)),
+        ((), None),
+        (0.0, -0.0),
+        (b"1", 1),
+        (b'"a"', '"a"'),
+        (b"[1]", [1]),
+        ((bytes, b"a"), b"a"),
     ],
 )
 async def test_inputs_that_differ_in_value_or_type_have_two(left, right):
@@ -208,60 +223,6 @@ async def test_an_input_that_has_no_key_is_refused():
         await CachePrimitive(repr, 60)(object())
 
 
-class FailingStore:
-    """Keeps nothing, and fails as often as it is told."""
-
-    def __init__(self, failures):
-        self.failures = failures
-        self.kept = []
-
-    async def get(self, key, now):
-        if self.failures:
-            self.failures -= 1
-            raise OSError("store is down")
-
-    async def set(self, key, value, now, ttl_seconds):
-        self.kept.append((value, ttl_seconds))
-
-
-async def test_a_store_of_ones_own_keeps_the_results():
-    store = FailingStore(0)
-    await CachePrimitive(str, 60, store=store)(1)
-    assert store.kept == [("1", 60)]
-
-
-async def test_a_store_that_fails_fails_the_call_and_no_later_one():
-    mock = MockPrimitive(return_value=1)
-    cache = CachePrimitive(mock, 60, store=FailingStore(1))
-    with pytest.raises(OSError, match="store is down"):
-        await cache(1)
-    assert await cache(1) == 1
-
-
-async def test_caches_may_share_a_store():
-    store, mock = MemoryStore(), MockPrimitive(return_value=1)
-    for _ in range(2):
-        await CachePrimitive(mock, 60, store=store)(1)
-    assert mock.call_count == 1
-
-
-async def test_a_memory_store_forgets_what_is_over():
-    store = MemoryStore(2)
-    await store.set("key", "value", now=0, ttl_seconds=10)
-    assert await store.get("key", now=9) == ("value",)
-    assert await store.get("key", now=10) is None
-    assert await store.get("other", now=0) is None
-    assert len(store) == 0
-
-
-async def test_a_memory_store_is_bounded():
-    store = MemoryStore(2)
-    for key in "abcb":
-        await store.set(key, key, now=0, ttl_seconds=10)
-    assert len(store) == 2
-    assert await store.get("a", now=0) is None
-
-
 async def test_a_retry_inside_is_one_miss():
     mock = MockPrimitive(side_effect=[OSError(), "done"])
     cache = CachePrimitive(RetryPrimitive(mock, backoff=constant(0)), 60)
@@ -274,9 +235,140 @@ async def test_a_retry_inside_is_one_miss():
     [
         ({"ttl_seconds": 0}, "ttl_seconds=0 must be positive"),
         ({"ttl_seconds": -1}, "ttl_seconds=-1 must be positive"),
-        ({"ttl_seconds": 1, "max_size": 0}, "max_size=0 must be at least 1"),
+        ({"ttl_seconds": math.nan}, "ttl_seconds=nan must be positive"),
+        ({"max_size": 0}, "max_size=0 must be at least 1"),
+        ({"jitter": -0.1}, "jitter=-0.1 must be a share, from 0 to 1"),
+        ({"jitter": 1.5}, "jitter=1.5 must be a share, from 0 to 1"),
+        ({"stale_seconds": -1}, "stale_seconds=-1 must not be negative"),
+        ({"stale_if_error": math.nan}, "stale_if_error=nan must not be negative"),
+        ({"on_store_error": "ajar"}, 'on_store_error=\'ajar\' must be "open" or "closed"'),
+        ({"namespace": ""}, "namespace='' must not be empty"),
     ],
 )
-def test_a_number_out_of_its_range_is_refused(options, message):
+def test_an_option_out_of_its_range_is_refused(options, message):
     with pytest.raises(ValueError, match=message):
-        CachePrimitive(str, **options)
+        CachePrimitive(str, **{"ttl_seconds": 60, **options})
+
+
+def test_a_key_must_be_a_function():
+    with pytest.raises(TypeError, match="key='id' must be a function of the input"):
+        CachePrimitive(str, 60, key="id")
+
+
+async def test_a_result_may_be_kept_for_ever(clock):
+    mock = MockPrimitive(return_value=1)
+    cache = CachePrimitive(mock, math.inf, jitter=0.5)
+    await cache.execute("key", clock.context())
+    clock.now += 1e9
+    await cache.execute("key", clock.context())
+    assert mock.call_count == 1
+
+
+async def test_ten_thousand_misses_of_a_hundred_keys_are_a_hundred_calls():
+    mock = MockPrimitive(side_effect=str, delay=0.01)
+    cache = CachePrimitive(mock, 60)
+    inputs = [number % 100 for number in range(10_000)]
+    assert await MapPrimitive(cache)(inputs) == [str(number) for number in inputs]
+    assert sorted(mock.calls) == list(range(100))
+    assert cache.stats == CacheStats(misses=100, shared=9_900)
+
+
+async def test_a_failure_that_many_share_has_the_traceback_of_one():
+    mock = MockPrimitive(side_effect=OSError("down"), delay=0.01)
+    outcomes = await MapPrimitive(CachePrimitive(mock, 60), errors="collect")(["key"] * 200)
+    (error,) = {outcome.error for outcome in outcomes}
+    assert len(list(traceback.walk_tb(error.__traceback__))) < 20
+
+
+async def test_every_leader_may_be_cancelled_and_no_call_is_lost():
+    executing = []
+
+    async def work(key):
+        executing.append(anyio.get_current_task().id)
+        if len(executing) <= 3:
+            await anyio.sleep_forever()
+        return "done"
+
+    cache, results, scopes = CachePrimitive(work, 60), [], {}
+
+    async def call():
+        with anyio.CancelScope() as scope:
+            scopes[anyio.get_current_task().id] = scope
+            results.append(await cache("key"))
+
+    async with anyio.create_task_group() as tasks:
+        for _ in range(6):
+            tasks.start_soon(call)
+        for _ in range(3):
+            await anyio.wait_all_tasks_blocked()
+            scopes[executing[-1]].cancel()
+    assert results == ["done"] * 3
+    assert len(set(executing)) == 4
+
+
+def test_a_cache_serves_one_event_loop_after_another():
+    mock = MockPrimitive(side_effect=str)
+    cache = CachePrimitive(mock, 60)
+    assert [cache.run_sync(1), cache.run_sync(1, backend="trio"), cache.run_sync(1)] == ["1"] * 3
+    assert mock.call_count == 1
+
+
+def test_an_execution_of_an_event_loop_that_is_gone_holds_nobody_up():
+    started = []
+
+    async def work(key):
+        started.append(key)
+        if len(started) == 1:
+            await asyncio.sleep(3600)
+        return "done"
+
+    cache = CachePrimitive(work, 60)
+
+    async def abandon():
+        task = asyncio.ensure_future(cache("key"))
+        await asyncio.sleep(0.001)
+        return task
+
+    loop = asyncio.new_event_loop()
+    task = loop.run_until_complete(abandon())
+    assert cache.run_sync("key", backend="trio") == "done"
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        loop.run_until_complete(task)
+    loop.close()
+    assert cache.run_sync("key") == "done"
+    assert len(started) == 2
+
+
+async def test_a_pickled_cache_keeps_its_results_and_not_what_is_under_way():
+    cache = CachePrimitive(anyio.sleep, 60)
+    async with anyio.create_task_group() as tasks:
+        await cache(0)
+        tasks.start_soon(cache, 0.01)
+        await anyio.wait_all_tasks_blocked()
+        restored = pickle.loads(pickle.dumps(cache))
+        assert restored.stats == CacheStats(misses=2)
+        await restored(0)
+        assert restored.stats == CacheStats(misses=2, hits=1)
+        await restored(0.01)
+        assert restored.stats == CacheStats(misses=3, hits=1)
+
+
+async def test_what_happens_is_reported(virtual):
+    cache = CachePrimitive(MockPrimitive(side_effect=[1, 2], delay=1), 60, stale_seconds=60)
+
+    async def calls():
+        context = virtual.context()
+        await MapPrimitive(cache).execute(["key"] * 2, context)
+        await cache.execute("key", context)
+        virtual.now += 61
+        await MapPrimitive(cache).execute(["key"] * 2, context)
+
+    await virtual.drive(calls)
+    assert [event for event, _ in virtual.reports] == [
+        "cache_miss",
+        "cache_shared",
+        "cache_hit",
+        "cache_miss",
+        "cache_stale",
+    ]

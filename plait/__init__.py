@@ -6,7 +6,12 @@ belongs with: `plait.primitives`, `plait.recovery`, `plait.performance`, `plait.
 """
 
 from plait.observability import ambient_runtime as _ambient_runtime
-from plait.performance import CachePrimitive
+from plait.performance import (
+    BatchPrimitive,
+    CachePrimitive,
+    ConcurrencyLimitPrimitive,
+    RateLimitPrimitive,
+)
 from plait.primitives import (
     ConditionalPrimitive,
     Failure,
@@ -18,6 +23,7 @@ from plait.primitives import (
     PlaitError,
     RecordedError,
     ReducePrimitive,
+    RejectedError,
     RouterPrimitive,
     SequentialPrimitive,
     SerializationError,
@@ -41,7 +47,9 @@ from plait.recovery import FallbackPrimitive, RetryPrimitive, TimeoutPrimitive
 from plait.testing import MockPrimitive
 
 __all__ = [
+    "BatchPrimitive",
     "CachePrimitive",
+    "ConcurrencyLimitPrimitive",
     "ConditionalPrimitive",
     "Failure",
     "FallbackPrimitive",
@@ -52,8 +60,10 @@ __all__ = [
     "ParallelPrimitive",
     "PermanentError",
     "PlaitError",
+    "RateLimitPrimitive",
     "RecordedError",
     "ReducePrimitive",
+    "RejectedError",
     "RetryPrimitive",
     "RouterPrimitive",
     "SequentialPrimitive",

@@ -106,6 +106,10 @@ class DurableRuntime(Runtime):
         until = await self._until(f"{context.path}#deadline", seconds)
         return await super().within(max(0.0, until - time.time()), call, context)
 
+    def unrecorded(self) -> Runtime | None:
+        """The runtime without the journal."""
+        return None if self.inner is None else self.inner.unrecorded()
+
     async def _until(self, path: str, seconds: float) -> float:
         record = self._records.get(path)
         if record is not None:

@@ -5,6 +5,7 @@
      │    ├── SerializationError     a value has no form that gives it back
      │    ├── SignalPayloadError     also a ValueError: a signal brought another type of payload
      │    └── UnknownRouteError      also a LookupError: a router named a route it does not have
+     ├── RejectedError               a limit has no room, and did not wait for it
      ├── RecordedError               a journal kept a failure whose class cannot be built again
      └── StepTimeoutError            also a TimeoutError: a Timeout's own deadline passed
 
@@ -61,6 +62,25 @@ class RecordedError(PlaitError):
 
     def __str__(self) -> str:
         return f"{self.type_name.partition(':')[2]}: {self.message}"
+
+
+class RejectedError(PlaitError):
+    """A limit on the rate or on the concurrency had no room in the time that a call would wait.
+
+    Args:
+        message: What was rejected.
+        limit: The limit's name.
+        retry_after: After how many seconds there may be room, where that is known; a retry waits
+            as long.
+    """
+
+    def __init__(self, message: str, limit: str, retry_after: float | None = None) -> None:
+        super().__init__(message, limit, retry_after)
+        self.limit = limit
+        self.retry_after = retry_after
+
+    def __str__(self) -> str:
+        return str(self.args[0])
 
 
 class SerializationError(PermanentError):

@@ -114,6 +114,22 @@ class Frame:
         assert self._primitive is not None
         return self._parent.enter(self._primitive, cursor)
 
+    def unrecorded(self) -> Self:
+        """The same view, for what is no part of the run's history.
+
+        How long a call waits for its turn at a limit that the process shares, say, means nothing
+        to the process that carries the run on: a journal that kept it would cost a write, and give
+        back a wait that is over.
+        """
+        runtime = None if self._runtime is None else self._runtime.unrecorded()
+        if runtime is self._runtime:
+            return self
+        view = _new(self.__class__)
+        for slot in Frame.__slots__:
+            setattr(view, slot, getattr(self, slot))
+        view._runtime = runtime
+        return view
+
     def _attempts(self) -> tuple[int, int]:
         context: Frame | None = self
         while context is not None:

@@ -163,6 +163,10 @@ class Runtime:
             return self.inner.entity(kind, key, default, context)
         return context._run.outside.entity((kind, key), default)
 
+    def unrecorded(self) -> Runtime | None:
+        """The runtime for what is this process's own business, which no journal is to keep."""
+        return self
+
 
 class Numbering(Runtime):
     """Gives the calls of one node their places where nothing else does; below them it is gone."""

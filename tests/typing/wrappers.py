@@ -4,7 +4,9 @@ from collections.abc import AsyncIterable, AsyncIterator, Iterable
 from typing import assert_type
 
 from plait import (
+    BatchPrimitive,
     CachePrimitive,
+    ConcurrencyLimitPrimitive,
     ConditionalPrimitive,
     Failure,
     FallbackPrimitive,
@@ -12,6 +14,7 @@ from plait import (
     MockPrimitive,
     Outcome,
     ParallelPrimitive,
+    RateLimitPrimitive,
     ReducePrimitive,
     RetryPrimitive,
     RouterPrimitive,
@@ -21,6 +24,7 @@ from plait import (
     WorkflowContext,
     step,
 )
+from plait.performance import ConcurrencyLimit, RateLimit, RedisStore
 from plait.recovery import Backoff, constant, exponential
 
 
@@ -52,6 +56,12 @@ assert_type(RetryPrimitive(length), RetryPrimitive[str, int])
 assert_type(TimeoutPrimitive(length, 1), TimeoutPrimitive[str, int])
 assert_type(CachePrimitive(length, 60), CachePrimitive[str, int])
 assert_type(FallbackPrimitive(length, [length]), FallbackPrimitive[str, int])
+assert_type(RateLimitPrimitive(length, 10, 1.5), RateLimitPrimitive[str, int])
+assert_type(RateLimitPrimitive(length, RateLimit(1, 1)), RateLimitPrimitive[str, int])
+assert_type(ConcurrencyLimitPrimitive(length, 10), ConcurrencyLimitPrimitive[str, int])
+assert_type(
+    ConcurrencyLimitPrimitive(length, ConcurrencyLimit(1)), ConcurrencyLimitPrimitive[str, int]
+)
 assert_type(MapPrimitive(length), MapPrimitive[str, int])
 
 # Of an async function; one that is sync becomes a step first.
@@ -117,6 +127,20 @@ def words_of(text: str) -> Iterable[str]:
 assert_type(step(words_of) >> MapPrimitive(length), SequentialPrimitive[str, list[int]])
 _ = step(words_of) >> MapPrimitive(double)  # type: ignore[arg-type]  # pyright: ignore[reportOperatorIssue]
 
+
+# A batch takes what the list primitive takes one of, and returns one of what it returns.
+async def lengths(texts: list[str]) -> list[int]:
+    return [len(text) for text in texts]
+
+
+assert_type(BatchPrimitive(lengths, 10, 0.01), BatchPrimitive[str, int])
+assert_type(BatchPrimitive(MapPrimitive(length), 10, 0.01), BatchPrimitive[str, int])
+assert_type(
+    BatchPrimitive(MapPrimitive(length, errors="collect"), 10, 0.01), BatchPrimitive[str, int]
+)
+assert_type(CachePrimitive(BatchPrimitive(lengths, 10, 0.01), 60), CachePrimitive[str, int])
+BatchPrimitive(double, 10, 0.01)  # type: ignore[arg-type]  # pyright: ignore[reportCallIssue, reportArgumentType]
+
 # Choices.
 assert_type(ConditionalPrimitive(bool, length, length_async), ConditionalPrimitive[str, int])
 assert_type(ConditionalPrimitive(by_context, length), ConditionalPrimitive[str, int])
@@ -141,6 +165,11 @@ RetryPrimitive(length, retry_on=(OSError, KeyError), max_elapsed=60)
 RetryPrimitive(length, retry_on=lambda error: "again" in str(error))
 FallbackPrimitive(length, [length], fallback_on=OSError)
 CachePrimitive(length, 60, key=str.casefold, max_size=10)
+CachePrimitive(length, lambda text, size: len(text) + size, store=RedisStore("redis://localhost"))
+CachePrimitive(length, 60, on_store_error="shut")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+RateLimitPrimitive(length, 10)  # type: ignore[call-overload]  # pyright: ignore[reportArgumentType]
+RateLimitPrimitive(length, 10, per=1, burst=5, max_wait=1, key=str.casefold)
+ConcurrencyLimitPrimitive(length, 10, max_queue=5, max_wait=1, key=str.casefold)
 assert_type(exponential(1).capped(5), Backoff)
 RetryPrimitive(length, backoff=1)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
 RetryPrimitive(length, retry_on="OSError")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]

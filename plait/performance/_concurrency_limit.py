@@ -57,25 +57,24 @@ class ConcurrencyLimit:
     def __repr__(self) -> str:
         return f"<ConcurrencyLimit {self.name!r}: {self._limit} at once>"
 
-    async def enter(self, key: Hashable, max_wait: float | None, context: WorkflowContext) -> None:
+    async def enter(self, key: Hashable, max_wait: float | None, context: WorkflowContext) -> Line:
         """Take a place, which `leave` gives back."""
         lines = self._lines.get_or(dict)
         line = lines.get(key)
         if line is None:
-            line = lines[key] = Line()
+            line = lines[key] = Line(key)
         if line.inside < self._limit:
             # Nobody waits: who leaves gives the place to the first of those that do.
             line.inside += 1
-            return
+            return line
         if self._max_queue is not None and len(line.waiting) >= self._max_queue:
             raise self._rejection(f"{len(line.waiting)} wait already", context)
         if max_wait == 0:
             raise self._rejection("none is free", context)
-        await self._wait(key, line, max_wait, context)
+        await self._wait(line, max_wait, context)
+        return line
 
-    async def _wait(
-        self, key: Hashable, line: Line, max_wait: float | None, context: WorkflowContext
-    ) -> None:
+    async def _wait(self, line: Line, max_wait: float | None, context: WorkflowContext) -> None:
         turn = context.event()
         began = context.time()
         line.waiting[turn] = None
@@ -93,20 +92,19 @@ class ConcurrencyLimit:
                 raise
             if not is_over:
                 # It was given the place in the moment in which it was cancelled.
-                self.leave(key)
+                self.leave(line)
                 raise
         context.report("limited", limit=self.name, wait_seconds=context.time() - began)
 
-    def leave(self, key: Hashable) -> None:
+    def leave(self, line: Line) -> None:
         """Give a place to the first that waits for one, or back."""
-        lines = self._lines.get_or(dict)
-        line = lines[key]
         if line.waiting:
             line.waiting.popitem(last=False)[0].set()
             return
         line.inside -= 1
-        if not line.inside:
-            del lines[key]
+        if not line.inside and line.key is not None:
+            # There may be any number of keys.
+            del self._lines.get_or(dict)[line.key]
 
     def _rejection(self, reason: str, context: WorkflowContext) -> RejectedError:
         context.report("rejected", limit=self.name)
@@ -190,9 +188,9 @@ class ConcurrencyLimitPrimitive(Wrapper[In, Out]):
     async def execute(self, input_data: In, context: WorkflowContext) -> Out:
         """Execute the primitive in a place of its own."""
         key = None if self._key is None else self._key(input_data)
-        await self._limit.enter(key, self._max_wait, context)
+        line = await self._limit.enter(key, self._max_wait, context)
         try:
             frame = context.enter(self, 0)
             return await noting(self._primitive.execute(input_data, frame), frame)
         finally:
-            self._limit.leave(key)
+            self._limit.leave(line)

@@ -14,11 +14,16 @@ if TYPE_CHECKING:
 
 
 class Line:
-    """The calls of one key on one event loop."""
+    """The calls of one key on one event loop.
 
-    __slots__ = ("inside", "waiting")
+    Args:
+        key: The key.
+    """
 
-    def __init__(self) -> None:
+    __slots__ = ("inside", "key", "waiting")
+
+    def __init__(self, key: Hashable) -> None:
+        self.key = key
         self.inside = 0
         """How many have a place that they will give back."""
         self.waiting: OrderedDict[anyio.Event, None] = OrderedDict()

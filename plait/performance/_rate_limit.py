@@ -68,24 +68,32 @@ class RateLimit:
         self._used_until: dict[Hashable, float] = {}
         self._many = _FEW_KEYS
         self._lines: Lines = PerLoop()
+        self._waiting = 0
 
     def __len__(self) -> int:
         """How many keys it keeps a number of."""
         return len(self._used_until)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**vars(self), "_waiting": 0}
 
     def __repr__(self) -> str:
         return f"<RateLimit {self.name!r}: {self._text}>"
 
     async def enter(self, key: Hashable, max_wait: float | None, context: WorkflowContext) -> None:
         """Wait until a call may start."""
-        wait = self._wait_of(key, context.time())
+        now = context.time()
+        wait = self._wait_of(key, now)
+        if wait <= _EARLY and not self._waiting:
+            self._take(key, now)
+            return
         lines = self._lines.get_or(dict)
         line = lines.get(key)
         if line is None:
             if wait <= _EARLY:
-                self._take(key, context.time())
+                self._take(key, now)
                 return
-            line = lines[key] = Line()
+            line = lines[key] = Line(key)
         # Those before may be cancelled, then it is less.
         wait += len(line.waiting) * self._interval
         if max_wait is not None and wait > max_wait + _EARLY:
@@ -104,6 +112,7 @@ class RateLimit:
     ) -> None:
         turn = context.event()
         line.waiting[turn] = None
+        self._waiting += 1
         try:
             if line.first() is not turn:
                 await turn.wait()
@@ -112,6 +121,7 @@ class RateLimit:
                 await context.sleep(wait)
             self._take(key, context.time())
         finally:
+            self._waiting -= 1
             del line.waiting[turn]
             if line.waiting:
                 line.first().set()

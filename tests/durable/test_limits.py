@@ -17,6 +17,7 @@ from plait import (
 )
 from plait.durable import DurableRunner
 from plait.performance import RateLimit
+from plait.primitives import _ambient
 
 pytestmark = pytest.mark.anyio
 
@@ -138,3 +139,13 @@ async def test_a_batch_that_was_interrupted_may_be_another_one_when_the_run_goes
     assert await carry_on(journal, workflow(1)) == [1, 2, 3]
     assert batches[0] == [1, 2, 3]
     assert sorted(batches[-3:]) == [[1], [2], [3]]
+
+
+async def test_a_batch_is_seen_by_what_observes_the_run_although_no_journal_records_it(
+    journal, runtime, monkeypatch
+):
+    monkeypatch.setattr(_ambient, "_source", lambda: runtime)
+    workflow = BatchPrimitive(MapPrimitive(str), 1, 0).named("workflow")
+    async with DurableRunner(journal) as runner:
+        assert await runner.run(workflow, 1, run_id="run") == "1"
+    assert runtime.paths == ["workflow", "workflow/batch", "workflow/batch[0]"]

@@ -139,6 +139,28 @@ async def test_one_that_finds_no_room_to_wait_is_rejected_at_once(work, options,
     assert await limited(0) == 0
 
 
+async def test_one_that_is_cancelled_while_it_waits_leaves_the_line():
+    released, done = anyio.Event(), []
+
+    async def work(name):
+        await released.wait()
+        done.append(name)
+
+    limited = ConcurrencyLimitPrimitive(work, 1, max_queue=2)
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(limited, "first")
+        await anyio.wait_all_tasks_blocked()
+        async with anyio.create_task_group() as cancelled:
+            cancelled.start_soon(limited, "second")
+            await anyio.wait_all_tasks_blocked()
+            cancelled.cancel_scope.cancel()
+        for name in ("third", "fourth"):
+            tasks.start_soon(limited, name)
+            await anyio.wait_all_tasks_blocked()
+        released.set()
+    assert done == ["first", "third", "fourth"]
+
+
 def test_a_place_given_to_a_call_that_is_cancelled_at_that_moment_is_passed_on():
     done = []
 
@@ -172,14 +194,14 @@ async def test_a_place_given_at_the_moment_in_which_the_wait_is_over_is_taken():
 
     class OnTheDot(Runtime):
         async def within(self, seconds, call, context):
-            limit.leave(None)
+            limit.leave(holder)
             raise DeadlineExceededError(call)
 
     context = WorkflowContext()
-    await limit.enter(None, None, context)
+    holder = await limit.enter(None, None, context)
     context._runtime = OnTheDot()
     assert await ConcurrencyLimitPrimitive(str, limit, max_wait=10).execute(1, context) == "1"
-    assert not limit._lines.get()
+    assert holder.inside == 0
 
 
 @given(
@@ -225,7 +247,8 @@ async def test_no_place_is_lost_or_taken_twice(make_virtual, limit, max_queue, c
                 if pause:
                     await virtual.sleep(pause, None)
                 tasks.start_soon(call, seconds, patience)
-        assert not limited._limit._lines.get()
+        for _ in range(limit):
+            await limited._limit.enter(None, 0, virtual.context())
 
     await virtual.drive(run)
     assert ended == len(calls)

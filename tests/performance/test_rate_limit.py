@@ -4,6 +4,7 @@ import pickle
 
 import anyio
 import pytest
+from anyio.lowlevel import checkpoint
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -195,8 +196,16 @@ async def test_primitives_may_share_a_limit(virtual):
 async def test_each_key_has_a_limit_of_its_own(virtual):
     work = Starts(virtual)
     limited = RateLimitPrimitive(work, 1, per=5, key=lambda call: call[0])
-    calls = [("ada", 1), ("bob", 1), ("ada", 2), ("bob", 2)]
-    await virtual.drive(lambda: MapPrimitive(limited).execute(calls, virtual.context()))
+
+    async def calls():
+        async with anyio.create_task_group() as tasks:
+            for call in (("ada", 1), ("ada", 2), ("bob", 1), ("bob", 2)):
+                tasks.start_soon(limited.execute, call, virtual.context())
+                for _ in range(5):
+                    await checkpoint()
+
+    await virtual.drive(calls)
+    assert work.inputs == [("ada", 1), ("bob", 1), ("ada", 2), ("bob", 2)]
     assert work.times == [1000, 1000, 1005, 1005]
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Callable, Hashable, Mapping
+from collections import OrderedDict
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from time import monotonic
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
@@ -138,11 +139,9 @@ class CachePrimitive(Wrapper[In, Out]):
         self._store: CacheStore = MemoryStore(max_size) if store is None else store
         self._namespace = namespace or str(self._primitive)
         # A hit in memory looks here by itself: to await the store would cost more than the rest.
-        self._kept: Mapping[Hashable, Entry] = {}
-        self._touch: Callable[[Hashable], None] = _ignore
+        self._kept: OrderedDict[Hashable, Entry] = OrderedDict()
         if type(self._store) is MemoryStore:
-            space = self._store.space(self._namespace)
-            self._kept, self._touch = space, space.move_to_end
+            self._kept = self._store.space(self._namespace)
         self._jitter = jitter
         self._stale = stale_seconds
         self._stale_if_error = stale_if_error
@@ -158,7 +157,7 @@ class CachePrimitive(Wrapper[In, Out]):
         runtime = context._runtime
         # With no runtime the context would ask this clock too: that is a third of a hit's cost.
         if entry is not None and (monotonic() if runtime is None else runtime.time()) < entry[0]:
-            self._touch(key)
+            self._kept.move_to_end(key)
             self.stats.hits += 1
             if runtime is not None:
                 context.report("cache_hit")
@@ -304,7 +303,3 @@ class CachePrimitive(Wrapper[In, Out]):
 
     def __getstate__(self) -> dict[str, Any]:
         return {**vars(self), "_flights": {}}
-
-
-def _ignore(_key: Hashable) -> None:
-    """What there is to do to a result that was used, where nothing counts it."""

@@ -1,4 +1,5 @@
 import asyncio
+import copy
 import dataclasses
 import math
 import pickle
@@ -352,6 +353,17 @@ async def test_a_pickled_cache_keeps_its_results_and_not_what_is_under_way():
         assert restored.stats == CacheStats(misses=2, hits=1)
         await restored(0.01)
         assert restored.stats == CacheStats(misses=3, hits=1)
+
+
+async def test_a_deep_copy_keeps_results_of_its_own():
+    mock = MockPrimitive(side_effect=str)
+    cache = CachePrimitive(mock, 60, max_size=2)
+    copied = copy.deepcopy(cache)
+    for number in (1, 2, 1, 3, 1):
+        await copied(number)
+    assert copied.stats == CacheStats(hits=2, misses=3)
+    await cache(1)
+    assert cache.stats == CacheStats(misses=1)
 
 
 async def test_what_happens_is_reported(virtual):

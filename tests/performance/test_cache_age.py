@@ -2,8 +2,10 @@
 
 import anyio
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
-from plait import CachePrimitive, MapPrimitive, MockPrimitive
+from plait import CachePrimitive, MapPrimitive, MockPrimitive, StepTimeoutError, TimeoutPrimitive
 from plait.performance import CacheStats, MemoryStore
 
 pytestmark = pytest.mark.anyio
@@ -169,3 +171,63 @@ async def test_what_is_invalidated_while_it_is_made_is_not_kept(invalidate):
         released.set()
     assert results == [1, 1]
     assert await cache(1) == 2
+
+
+@given(
+    calls=st.lists(
+        st.tuples(st.integers(0, 4), st.integers(0, 1), st.none() | st.floats(0.1, 5)),
+        min_size=1,
+        max_size=25,
+    ),
+    stale_seconds=st.sampled_from([0, 3]),
+    failing=st.sets(st.integers(1, 10)),
+)
+@settings(
+    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+async def test_no_call_is_lost_and_no_key_is_executed_twice_at_once(
+    make_virtual, calls, stale_seconds, failing
+):
+    virtual, executing, executed, ended = make_virtual(), set(), [], {}
+
+    async def work(key):
+        assert key not in executing
+        executing.add(key)
+        executed.append(key)
+        turn = len(executed)
+        try:
+            await virtual.sleep(2, None)
+        finally:
+            executing.remove(key)
+        if turn in failing:
+            raise OSError(turn)
+        return key, virtual.now
+
+    cache = CachePrimitive(work, 4, stale_seconds=stale_seconds)
+
+    async def call(number, key, patience):
+        primitive = cache if patience is None else TimeoutPrimitive(cache, patience)
+        began = virtual.now
+        try:
+            found, made = await primitive.execute(key, virtual.context())
+        except StepTimeoutError:
+            assert patience is not None
+            ended[number] = None
+        except OSError:
+            assert failing
+            ended[number] = None
+        else:
+            assert found == key
+            assert made > began - 4 - stale_seconds
+            ended[number] = key
+
+    async def run():
+        async with anyio.create_task_group() as tasks:
+            for number, (pause, key, patience) in enumerate(calls):
+                await virtual.sleep(pause, None)
+                tasks.start_soon(call, number, key, patience)
+
+    await virtual.drive(run)
+    assert len(ended) == len(calls)
+    assert cache._flights == {}
+    assert cache.stats.misses == len(executed)

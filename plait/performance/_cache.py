@@ -55,7 +55,7 @@ class CachePrimitive(Wrapper[In, Out]):
     `stale_seconds` and `stale_if_error` are the directives stale-while-revalidate and
     stale-if-error of RFC 5861. Nothing runs in the background: of the calls that find a stale
     result, one executes, as with Guava's `refreshAfterWrite`, and all others get the stale result
-    at once until that has ended.
+    at once until that has ended, or the result is too old for it.
 
     Args:
         primitive: What is executed on a miss.
@@ -197,19 +197,22 @@ class CachePrimitive(Wrapper[In, Out]):
         """Go along with the execution that is under way, or be the one that executes."""
         loop = backend().current_loop()
         while (flight := self._flights.get(key)) is not None and flight.loop is loop:
-            if flight.stale is None and not flight.has_ended:
-                await flight.landed.wait()
+            while not flight.has_ended:
+                if context.time() < flight.stale_until:
+                    self.stats.stale += 1
+                    context.report("cache_stale")
+                    stale: Out = flight.stale
+                    return stale
+                landed = flight.landed
+                await landed.wait()
+                if landed is flight.landed:
+                    break
             if flight.has_ended:
                 self.stats.shared += 1
                 context.report("cache_shared")
                 shared: Out = flight.result()
                 return shared
-            if flight.stale is not None:
-                self.stats.stale += 1
-                context.report("cache_stale")
-                stale: Out = flight.stale[0]
-                return stale
-            # Neither: its caller was cancelled, and somebody else has to execute.
+            # No outcome: its caller was cancelled, and somebody else has to execute.
         flight = self._flights[key] = Flight(loop, context.event())
         try:
             return await self._lead(key, input_data, context, flight)
@@ -230,8 +233,8 @@ class CachePrimitive(Wrapper[In, Out]):
             flight.end(Success(hit))
             return hit
         if kept is not None and kept.overdue_seconds < self._stale:
-            flight.stale = (kept.value,)
-            flight.landed.set()
+            until = asked + self._stale - kept.overdue_seconds
+            flight.give_meanwhile(kept.value, until, context.event())
         self.stats.misses += 1
         context.report("cache_miss")
         frame = context.enter(self, 0)

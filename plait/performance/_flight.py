@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
 from plait.primitives._outcome import Failure, Outcome
@@ -55,12 +56,26 @@ class Flight(Pending):
         landed: Set when those who wait need not wait any longer.
     """
 
-    __slots__ = ("is_kept", "loop", "stale")
+    __slots__ = ("is_kept", "loop", "stale", "stale_until")
 
     def __init__(self, loop: object, landed: anyio.Event) -> None:
         super().__init__(landed)
         self.loop = loop
-        self.stale: tuple[Any] | None = None
-        """What was kept before, in a tuple of one, where the others may have that meanwhile."""
+        self.stale: Any = None
+        """What was kept before, which the others may have meanwhile."""
+        self.stale_until = -math.inf
+        """Until when they may have it."""
         self.is_kept = True
         """Whether its result is to be kept: not one that was invalidated before it was there."""
+
+    def give_meanwhile(self, stale: Any, until: float, landed: anyio.Event) -> None:
+        """Let those who wait, and who come, have what was kept before.
+
+        Args:
+            stale: What was kept.
+            until: When it is too old for that.
+            landed: Set when those who come after that need not wait any longer.
+        """
+        self.stale, self.stale_until = stale, until
+        self.landed, before = landed, self.landed
+        before.set()

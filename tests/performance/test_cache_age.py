@@ -62,6 +62,27 @@ async def test_of_those_that_find_it_stale_one_executes_and_the_others_have_it_a
     assert results == [("old", 1005), ("old", 1065), ("old", 1065), ("new", 1070)]
 
 
+async def test_an_execution_that_takes_long_does_not_make_a_stale_result_last_longer(virtual):
+    mock = MockPrimitive(side_effect=["old", "new"], delay=50)
+    cache = CachePrimitive(mock, 60, stale_seconds=30)
+    results = []
+
+    async def call():
+        results.append((await cache.execute("key", virtual.context()), virtual.now))
+
+    async def calls():
+        await call()
+        virtual.now = 1050 + 60
+        async with anyio.create_task_group() as tasks:
+            for _ in range(4):
+                tasks.start_soon(call)
+                await virtual.sleep(15, None)
+
+    await virtual.drive(calls)
+    assert results[:2] == [("old", 1050), ("old", 1125)]
+    assert results[2:] == [("new", 1160)] * 3
+
+
 async def test_past_the_stale_time_all_wait_for_the_new_result(clock):
     mock = MockPrimitive(side_effect=["old", "new"])
     cache = CachePrimitive(mock, 60, stale_seconds=30)

@@ -105,7 +105,7 @@ async def test_keys_are_told_apart_by_value_and_type(store, keys):
 
 
 async def test_the_server_knows_how_old_a_result_is(store, server):
-    await keep(store, "key", 1, fresh_seconds=0.05, stale_seconds=60)
+    await keep(store, "key", 1, fresh_seconds=5, stale_seconds=60)
     assert (await store.get("space", "key", 0)).overdue_seconds < 0
     (name,) = server.keys("*")
     server.pexpire(name, 59_000)
@@ -156,7 +156,7 @@ async def test_many_results_are_forgotten_at_once(store, server):
 
 
 async def test_many_calls_at_once_have_few_connections(address, server):
-    async with RedisStore(address, max_connections=3, prefix="mine") as store:
+    async with RedisStore(address, max_connections=3, prefix="mine", timeout_seconds=30) as store:
         before = server.info()["connected_clients"]
         cache = CachePrimitive(str, 60, store=store)
         assert await MapPrimitive(cache)(range(300)) == [str(number) for number in range(300)]
@@ -184,7 +184,7 @@ async def test_a_server_that_is_away_is_done_without(tmp_path):
 
 
 async def test_a_server_that_hangs_is_done_without_after_its_time(address, server):
-    async with RedisStore(address, timeout_seconds=0.1) as store:
+    async with RedisStore(address, timeout_seconds=0.5) as store:
         cache = CachePrimitive(str, 60, store=store)
         assert await cache(1) == "1"
         os.kill(server.pid, signal.SIGSTOP)

@@ -43,17 +43,32 @@ from plait.primitives import (
     workflow,
 )
 from plait.primitives._public import publish as _publish
-from plait.recovery import FallbackPrimitive, RetryPrimitive, TimeoutPrimitive
+from plait.recovery import (
+    CircuitBreaker,
+    CircuitBreakerPrimitive,
+    CircuitOpenError,
+    CompensationPrimitive,
+    FallbackPrimitive,
+    HedgePrimitive,
+    RetryBudget,
+    RetryPrimitive,
+    TimeoutPrimitive,
+)
 from plait.testing import MockPrimitive
 
 __all__ = [
     "BatchPrimitive",
     "CachePrimitive",
+    "CircuitBreaker",
+    "CircuitBreakerPrimitive",
+    "CircuitOpenError",
+    "CompensationPrimitive",
     "ConcurrencyLimitPrimitive",
     "ConditionalPrimitive",
     "Failure",
     "FallbackPrimitive",
     "Future",
+    "HedgePrimitive",
     "MapPrimitive",
     "MockPrimitive",
     "Outcome",
@@ -64,6 +79,7 @@ __all__ = [
     "RecordedError",
     "ReducePrimitive",
     "RejectedError",
+    "RetryBudget",
     "RetryPrimitive",
     "RouterPrimitive",
     "SequentialPrimitive",

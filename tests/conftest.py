@@ -12,11 +12,12 @@ def anyio_backend(request):
 
 
 class WatchedRuntime(Runtime):
-    """Writes down the path of every node, in the order in which they start."""
+    """Writes down the path of every node, in the order in which they start, and what it reports."""
 
     def __init__(self):
         super().__init__()
         self.paths = []
+        self.events = []
 
     def context(self, **arguments):
         context = WorkflowContext(**arguments)
@@ -26,6 +27,9 @@ class WatchedRuntime(Runtime):
     def perform(self, primitive, execute, input_data, context):
         self.paths.append(context.path)
         return super().perform(primitive, execute, input_data, context)
+
+    def report(self, event, attributes, context):
+        self.events.append((event, context.path, attributes))
 
 
 class Clock(WatchedRuntime):

@@ -2,6 +2,8 @@
 
 PlaitError
  ├── JournalError                the journal cannot be used, or no longer by this runner
+ ├── RunCancelledError           a run was asked to stop, and has
+ ├── RunEndedError               a run that has ended was sent a signal
  ├── RunNotFoundError            also a LookupError: no run of that id is in the journal
  └── PermanentError
       ├── RunConflictError       a run of that id was started with something else
@@ -16,6 +18,25 @@ from plait.primitives import PermanentError, PlaitError
 
 class JournalError(PlaitError):
     """The journal cannot be used: it is not one, is damaged or full, or another runner has it."""
+
+
+class RunCancelledError(PlaitError):
+    """A run was asked to stop, and has; what its compensations undo is undone.
+
+    Args:
+        run_id: Its id.
+    """
+
+    def __init__(self, run_id: str) -> None:
+        super().__init__(run_id)
+        self.run_id = run_id
+
+    def __str__(self) -> str:
+        return f"run {self.run_id!r} was cancelled"
+
+
+class RunEndedError(PlaitError):
+    """A run that has ended takes no signals any more."""
 
 
 class RunNotFoundError(PlaitError, LookupError):

@@ -2,14 +2,30 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import IntEnum
-from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol, TypeAlias, runtime_checkable
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    Literal,
+    NamedTuple,
+    Protocol,
+    TypeAlias,
+    TypeVar,
+    runtime_checkable,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Collection, Sequence
+    from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 
-RunStatus: TypeAlias = Literal["running", "completed", "failed"]
+T = TypeVar("T")
+
+RunStatus: TypeAlias = Literal["queued", "running", "waiting", "completed", "failed", "cancelled"]
+"""Queued: not begun. Running: under way, or interrupted. Waiting: has left memory until something
+wakes it. The others have ended."""
+
+UNENDED: tuple[RunStatus, ...] = ("queued", "running", "waiting")
+ENDED: tuple[RunStatus, ...] = ("completed", "failed", "cancelled")
 
 
 class Kind(IntEnum):
@@ -19,6 +35,8 @@ class Kind(IntEnum):
     ERROR = 1
     TIME = 2
     DATA = 3
+    CALL = 4
+    CANCELLED = 5
 
 
 class Record(NamedTuple):
@@ -28,7 +46,9 @@ class Record(NamedTuple):
         run: The run's key in the journal.
         path: The node's path.
         kind: Whether the payload is the node's result, its error, or a time that it waits for. DATA
-            is left of an error that a resumed run does again: what `data` says still holds.
+            is left of an error that a resumed run does again: what `data` says still holds. CALL
+            says that imperative code called a node that has not ended yet, CANCELLED that it
+            cancelled one: neither has a payload.
         digest: Of the node's input; empty where that has no encoded form.
         payload: What `kind` says, encoded; a time is in seconds since the epoch.
         data: What the node changed in `context.data`, encoded; None where nothing changed.
@@ -42,6 +62,21 @@ class Record(NamedTuple):
     data: bytes | None
 
 
+class Wait(NamedTuple):
+    """Something that a run waits for.
+
+    Attributes:
+        path: Where it waits: the path of a node.
+        topic: What wakes it: `signal:RUN_ID:NAME`, `event:RUN_ID:NAME`, `run:RUN_ID` (that run has
+            ended) or `entity:KIND:KEY` (nobody has it); empty for a wait that only time ends.
+        until: When the wait ends by itself, in seconds since the epoch; None where it does not.
+    """
+
+    path: str
+    topic: str
+    until: float | None
+
+
 @dataclass(frozen=True, slots=True)
 class NewRun:
     """What a run is started with.
@@ -53,6 +88,11 @@ class NewRun:
         payload: Its input, encoded.
         context: What its context starts with, encoded.
         created: When, in seconds since the epoch.
+        metadata: Its metadata as plain JSON, for lists.
+        due: When it is to begin, in seconds since the epoch; None for at once.
+        queue: The queue that says when it begins; None for none.
+        priority: Which of a queue's runs goes first: the one with the highest.
+        parent: The id of the run that started it, where one did.
     """
 
     run_id: str
@@ -61,6 +101,11 @@ class NewRun:
     payload: bytes
     context: bytes
     created: float
+    metadata: str = "{}"
+    due: float | None = None
+    queue: str | None = None
+    priority: int = 0
+    parent: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,13 +113,16 @@ class StoredRun:
     """What the journal knows of one run.
 
     Attributes:
-        key: Its key in the journal.
+        key: Its key in the journal; a later run has a greater one.
         start: What it was started with.
-        status: "running" (under way, or interrupted), "completed" or "failed".
+        status: Where it is.
         updated: When the status last changed, in seconds since the epoch.
-        outcome: Its result or error, encoded; None while it is running.
+        outcome: Its result or error, encoded; None until it has ended.
         failures: The paths of the failures that ended it; what a resumed run does again.
         is_claimed: Whether the runner that asked is the one to execute it.
+        is_cancelled: Whether it was asked to stop.
+        waits: What it waits for, where it has left memory.
+        progress: What it last said of its progress, encoded; None where it said nothing.
     """
 
     key: int
@@ -84,6 +132,65 @@ class StoredRun:
     outcome: bytes | None
     failures: tuple[str, ...]
     is_claimed: bool
+    is_cancelled: bool = False
+    waits: tuple[Wait, ...] = ()
+    progress: bytes | None = None
+
+
+class Claimed(NamedTuple):
+    """Runs that a runner has to execute now.
+
+    Attributes:
+        runs: Each with its records, in the order they were written.
+        next_due: When the next one is due, in seconds since the epoch; None where none is known,
+            or the ones that are due wait for room in their queue.
+    """
+
+    runs: Sequence[tuple[StoredRun, Sequence[Record]]]
+    next_due: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class QueueLimits:
+    """What a queue lets through, over all the runners of a journal.
+
+    Attributes:
+        name: The queue's name.
+        max_concurrent: How many of its runs are under way at once; None for any number. One that
+            has left memory to wait does not count.
+        rate: How many may begin in how many seconds; None for any number.
+    """
+
+    name: str
+    max_concurrent: int | None = None
+    rate: tuple[int, float] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RunQuery:
+    """Which runs to list, the newest first.
+
+    Attributes:
+        workflow: Only those of the workflow of this name.
+        statuses: Only those with one of these; none given is any.
+        created_after: Only those started at this time or later, in seconds since the epoch.
+        created_before: Only those started before.
+        metadata: Only those whose metadata has these values.
+        parent: Only those that this run started.
+        queue: Only those of this queue.
+        before: Only those whose key is less than this: how lists go on.
+        limit: How many at the most.
+    """
+
+    workflow: str | None = None
+    statuses: Collection[RunStatus] = ()
+    created_after: float | None = None
+    created_before: float | None = None
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+    parent: str | None = None
+    queue: str | None = None
+    before: int | None = None
+    limit: int = 100
 
 
 @runtime_checkable
@@ -92,6 +199,7 @@ class Journal(Protocol):
 
     One runner uses a journal object at a time; several, in several processes, may use the same
     storage. A journal that another runner has taken over from raises `JournalError` on each write.
+    What is handed in is written in the order in which it was; each method is one transaction.
     """
 
     async def open(self) -> None:
@@ -102,38 +210,155 @@ class Journal(Protocol):
         """Write what was handed in, and give the lease back."""
         ...
 
+    async def changed(self, timeout: float) -> bool:
+        """Wait until another runner may have written something; False after `timeout` seconds."""
+        ...
+
+    def confirm(self) -> Awaitable[None] | None:
+        """What to await before something is executed; None while the lease is known to last.
+
+        A runner that was stopped for so long that another may have taken over asks the storage, and
+        learns by a `JournalError` that one has.
+        """
+        ...
+
     def append(self, record: Record) -> Awaitable[None]:
         """Hand in a record; awaiting the answer waits until it is on disk."""
         ...
 
-    async def create(self, run: NewRun) -> tuple[StoredRun, bool]:
-        """Keep a new run, or find the one that has its id; says whether it is new."""
+    def fold(self, record: Record) -> Awaitable[None]:
+        """Hand in a record that stands for all that lies below its path, which is removed."""
         ...
 
-    async def claim(self, workflows: Collection[str]) -> list[StoredRun]:
-        """Take over the interrupted runs of these workflows whose runners are gone."""
+    def transact(self, work: Callable[[Any], T], record: Callable[[T], Record]) -> Awaitable[T]:
+        """Call `work` with the storage's own connection, and keep its record with what it did.
+
+        Both are in one transaction. What `work` or `record` raises undoes what `work` did, and
+        nothing else, and is raised.
+        """
+        ...
+
+    async def create(self, runs: Sequence[NewRun]) -> list[tuple[StoredRun, bool]]:
+        """Keep new runs, or find those that have their ids; says of each whether it is new.
+
+        One with neither a queue nor a time that is still to come is claimed at once.
+        """
+        ...
+
+    async def claim(
+        self,
+        workflows: Collection[str],
+        queues: Sequence[QueueLimits],
+        now: float,
+        limit: int,
+    ) -> Claimed:
+        """Take over runs of these workflows: interrupted ones whose runners are gone, and due ones.
+
+        Due is what waits for nothing but its time or was woken, and what is first in a queue that
+        has room; a queue that is not among `queues` has no limits. In a queue, what has begun
+        before goes first, then the highest priority, then what came first.
+        """
+        ...
+
+    async def suspend(self, key: int, waits: Sequence[Wait], now: float) -> None:
+        """Let a run leave memory until one of its waits ends; at once where one has already."""
         ...
 
     async def finish(
         self, key: int, status: RunStatus, outcome: bytes, failures: Sequence[str], now: float
     ) -> None:
-        """Keep how a run ended."""
+        """Keep how a run ended, wake those that wait for it, and release what it holds."""
         ...
 
     async def reopen(self, key: int, now: float) -> bool:
-        """Claim a failed run, without its last failures; whether it was one."""
+        """Claim a failed or cancelled run, without its last failures; whether it was one."""
+        ...
+
+    async def cancel(self, run_id: str, now: float) -> bool:
+        """Ask a run to stop, and wake it; whether there is one that has not ended."""
+        ...
+
+    async def cancelled(self) -> list[str]:
+        """The ids of the runs that this runner executes and that were asked to stop."""
+        ...
+
+    async def progress(self, key: int, payload: bytes) -> None:
+        """Keep what a run says of its progress, in place of what it said before."""
         ...
 
     async def records(self, key: int) -> list[Record]:
         """A run's records, in the order they were written."""
         ...
 
+    async def timeline(self, key: int) -> list[tuple[Record, float]]:
+        """A run's records in order, each with when it was written, in seconds since the epoch."""
+        ...
+
     async def find(self, run_id: str) -> StoredRun | None:
         """The run of that id, where there is one."""
         ...
 
-    async def list(
-        self, *, workflow: str | None, status: RunStatus | None, limit: int
-    ) -> list[StoredRun]:
+    async def list(self, query: RunQuery) -> list[StoredRun]:
         """Runs, the newest first."""
+        ...
+
+    async def send(
+        self, run_id: str, name: str, payload: bytes, signal_id: str | None, now: float
+    ) -> RunStatus | None:
+        """Keep a signal for a run, once for an id, and wake the run where it waits for it.
+
+        Returns:
+            The run's status before; None where there is no such run. One that has ended is sent
+            nothing.
+        """
+        ...
+
+    async def receive(self, key: int, name: str, path: str) -> bytes | None:
+        """Take a run's oldest signal of a name, and keep it as the VALUE record at `path`."""
+        ...
+
+    async def set_event(self, record: Record, name: str, now: float) -> None:
+        """Keep a record, and its payload as the run's event of a name; wake those that wait."""
+        ...
+
+    async def event(self, run_id: str, name: str) -> bytes | None:
+        """The value of a run's event, where it has been set."""
+        ...
+
+    async def acquire(self, kind: str, key: str, record: Record) -> tuple[bytes] | None:
+        """Let a run have an entity, and keep its state as the record's payload.
+
+        Returns:
+            The state, empty where there is none yet, in a tuple of one; None where another run has
+            it.
+        """
+        ...
+
+    async def release(
+        self, kind: str, key: str, state: bytes | None, record: Record, now: float
+    ) -> None:
+        """Let go of an entity, with its new state unless that is None; wake those that wait."""
+        ...
+
+    async def fork(self, key: int, new: NewRun, before: str | None) -> tuple[StoredRun, bool]:
+        """Keep a new run with a copy of the records of another, as `create` does.
+
+        Args:
+            key: The run that it is forked from.
+            new: What it is started with.
+            before: Only what was recorded before the first record at or below this path, and
+                nothing above it that failed; None for all.
+        """
+        ...
+
+    async def prune(self, before: float, statuses: Collection[RunStatus], limit: int) -> int:
+        """Remove ended runs that were last updated before a time; how many there were."""
+        ...
+
+    async def last_tick(self, schedule: str) -> float | None:
+        """Up to when a schedule's runs have been started, in seconds since the epoch."""
+        ...
+
+    async def set_tick(self, schedule: str, at: float) -> None:
+        """Keep up to when a schedule's runs have been started; never less than is kept."""
         ...

@@ -1,87 +1,170 @@
-"""The runtime that makes a span of every node."""
+"""The instrument that makes a span of every node."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, TypeVar
+import traceback
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, TypeAlias
 
-from opentelemetry import trace
-from opentelemetry.trace import Status, StatusCode
+from opentelemetry import propagate, trace
+from opentelemetry.context import Context, attach, detach, get_current
+from opentelemetry.trace import Link, Status, StatusCode
+from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
-from plait.primitives import Runtime
-from plait.primitives._errors import note_failure
+from plait.observability._instrument import Instrument, Node
+from plait.observability._runtime import PARENT_RUN, TRACE
+from plait.observability._text import utf8
+from plait.primitives import Step
+from plait.primitives._errors import Abort
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Mapping
+    from contextvars import Token
 
-    from opentelemetry.context import Context
     from opentelemetry.util.types import AttributeValue
 
-    from plait.primitives import WorkflowContext, WorkflowPrimitive
+    from plait.primitives import WorkflowContext
 
-In = TypeVar("In")
-T = TypeVar("T")
+    Started: TypeAlias = tuple[trace.Span, Context, Token[Context]]
 
 
-class TracingRuntime(Runtime):
-    """Executes each node inside of a span: its parent's child, and current while it runs.
+class Tracing(Instrument):
+    """A span for each node: its parent's child, and current while the node is executed.
 
     Args:
         tracer: What makes the spans.
-        inner: The runtime to go on with.
+        marks_replayed: Whether nodes that a resumed run finds done are spans too, with
+            `plait.replayed` set.
     """
 
-    def __init__(self, tracer: trace.Tracer, inner: Runtime | None = None) -> None:
-        super().__init__(inner)
+    def __init__(self, tracer: trace.Tracer, *, marks_replayed: bool = False) -> None:
         self._tracer = tracer
+        self._marks_replayed = marks_replayed
 
-    async def perform(
-        self,
-        primitive: WorkflowPrimitive[In, T],
-        execute: Callable[[Any, In, WorkflowContext], Coroutine[Any, Any, T]],
-        input_data: In,
-        context: WorkflowContext,
-    ) -> T:
-        """Execute a node in its span."""
-        with self._tracer.start_as_current_span(
-            primitive.name,
-            _parent(context),
-            attributes=_attributes(primitive, context),
-            # An error passes each node on its way up; it is recorded where it was raised.
-            record_exception=False,
-            set_status_on_exception=False,
-        ) as span:
-            try:
-                return await super().perform(primitive, execute, input_data, context)
-            except Exception as error:
-                _record(span, error, context)
-                raise
+    def on_start(self, node: Node) -> Started:
+        """Start the node's span and make it the current one."""
+        attributes = _attributes(node)
+        around = get_current()
+        links: tuple[Link, ...] = ()
+        if node.parent is None:
+            around, links = _origin(node.context, around)
+            attributes |= _of_the_run(node.context)
+        elif node.parent is not node.caller and isinstance(node.parent.span, trace.Span):
+            around = trace.set_span_in_context(node.parent.span, around)
+        if node.input is not None:
+            attributes["plait.input"] = utf8(node.input)
+        span = self._tracer.start_span(utf8(node.name), around, attributes=attributes, links=links)
+        node.span = span
+        current = trace.set_span_in_context(span, around)
+        return span, current, attach(current)
+
+    def on_end(self, node: Node, started: Started) -> None:
+        """End the node's span."""
+        span, current, token = started
+        # The garbage collector closes a coroutine in a context that is not its own.
+        if not isinstance(node.error, GeneratorExit) or get_current() is current:
+            detach(token)
+        if node.result is not None:
+            span.set_attribute("plait.result", utf8(node.result))
+        if node.error is not None:
+            _tell_error(span, node, node.error)
+        span.end()
+
+    def on_event(
+        self, node: Node, event: str, attributes: Mapping[str, str | int | float | bool]
+    ) -> None:
+        """Add an event to the node's span."""
+        if isinstance(node.span, trace.Span):
+            node.span.add_event(event, {key: _plain(part) for key, part in attributes.items()})
+
+    def on_replayed(self, node: Node) -> None:
+        """Show a node that was not executed as a span without length."""
+        if self._marks_replayed:
+            attributes = _attributes(node) | {"plait.replayed": True}
+            self._tracer.start_span(utf8(node.name), attributes=attributes).end()
 
 
-def _parent(context: WorkflowContext) -> Context | None:
-    """Where the span of a run's root hangs, if its caller said so; others hang where they run."""
-    parent = context.parent_span
-    if parent is None or not context.is_root:
-        return None
-    if isinstance(parent, trace.Span):
-        return trace.set_span_in_context(parent)
-    found: Any = parent
-    context_of_caller: Context = found
-    return context_of_caller
-
-
-def _attributes(
-    primitive: WorkflowPrimitive[Any, Any], context: WorkflowContext
-) -> Mapping[str, AttributeValue]:
-    return {
-        "plait.path": context.path,
+def _attributes(node: Node) -> dict[str, AttributeValue]:
+    context, primitive = node.context, node.primitive
+    path = context.path
+    attributes: dict[str, AttributeValue] = {
+        "plait.path": path if path.isascii() else utf8(path),
         "plait.primitive": type(primitive).__name__,
-        "plait.run_id": context.run_id,
+        "plait.run_id": utf8(context.run_id),
         "plait.attempt": context.attempt,
-        "plait.workflow": context.workflow_id or context.path.partition("/")[0],
+        "plait.workflow": utf8(node.workflow),
     }
+    if isinstance(primitive, Step):
+        attributes["code.function.name"] = f"{primitive.__module__}.{primitive.__qualname__}"
+    return attributes
 
 
-def _record(span: trace.Span, error: Exception, context: WorkflowContext) -> None:
-    span.set_status(Status(StatusCode.ERROR, f"{type(error).__name__}: {error}"))
-    if note_failure(error, context):
-        span.record_exception(error)
+def _of_the_run(context: WorkflowContext) -> dict[str, AttributeValue]:
+    """What is the same for all nodes of a run, and so is on the root's span alone."""
+    attributes: dict[str, AttributeValue] = {"plait.correlation_id": utf8(context.correlation_id)}
+    for key, value in context.metadata.items():
+        attributes[utf8(f"plait.metadata.{key}")] = _plain(value)
+    return attributes
+
+
+def _plain(value: object) -> AttributeValue:
+    """A value that an attribute may have."""
+    if isinstance(value, bool | float):
+        return value
+    if isinstance(value, int) and -(2**63) <= value < 2**63:
+        return value
+    return utf8(str(value))
+
+
+def _tell_error(span: trace.Span, node: Node, error: BaseException) -> None:
+    if node.cancelled:
+        span.set_attribute("plait.cancelled", True)
+        return
+    if isinstance(error, Abort):
+        error = error.error
+    kind = f"{type(error).__module__}.{type(error).__qualname__}".removeprefix("builtins.")
+    message = utf8(str(error))
+    span.set_attribute("error.type", kind)
+    span.set_status(Status(StatusCode.ERROR, f"{type(error).__name__}: {message}"))
+    # An error passes each node on its way up; it is recorded where it was raised.
+    if node.raised_here and span.is_recording():
+        # What the SDK's record_exception writes, in text that can be encoded.
+        trace_of_calls = utf8("".join(traceback.format_exception(error)))
+        span.add_event(
+            "exception",
+            {
+                "exception.type": kind,
+                "exception.message": message,
+                "exception.stacktrace": trace_of_calls,
+            },
+        )
+
+
+def _origin(context: WorkflowContext, current: Context) -> tuple[Context, tuple[Link, ...]]:
+    """The context of OpenTelemetry that a run's root is in, and the spans that it is linked to."""
+    links: tuple[Link, ...] = ()
+    resumed_from = None if context._runtime is None else context._runtime.kept(TRACE)
+    parent = context.parent_span
+    if isinstance(parent, Context):
+        current = parent
+    elif isinstance(parent, trace.Span):
+        current = trace.set_span_in_context(parent, current)
+    elif isinstance(parent, Mapping):
+        caller = trace.get_current_span(current)
+        current = propagate.extract(parent, current)
+        if parent.get(PARENT_RUN):
+            # A trace of its own: it may outlive the run that started it by days.
+            links = _link(current, "parent run", parent[PARENT_RUN])
+            current = trace.set_span_in_context(trace.INVALID_SPAN, current)
+        if resumed_from is not None:
+            current = trace.set_span_in_context(caller, current)
+    if resumed_from is not None:
+        before = TraceContextTextMapPropagator().extract({"traceparent": resumed_from}, Context())
+        links += _link(before, "resumed from", context.run_id)
+    return current, links
+
+
+def _link(target: Context, reason: str, run_id: str) -> tuple[Link, ...]:
+    span_context = trace.get_current_span(target).get_span_context()
+    if not span_context.is_valid:
+        return ()
+    return (Link(span_context, {"plait.link": reason, "plait.run_id": utf8(run_id)}),)

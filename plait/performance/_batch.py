@@ -62,6 +62,7 @@ class BatchPrimitive(Wrapper[In, Out]):
     _inside: ClassVar[str] = "/batch"
     # Its result comes from a call that is no node of the run.
     _is_leaf: ClassVar[bool] = True
+    _stays_in_memory: ClassVar[bool] = True
 
     @overload
     def __init__(

@@ -97,6 +97,7 @@ class CachePrimitive(Wrapper[In, Out]):
     _inside: ClassVar[str] = "/miss"
     # What a run saw is its own: by the time of a replay the cache may hold something else.
     _is_leaf: ClassVar[bool] = True
+    _stays_in_memory: ClassVar[bool] = True
 
     def __init__(
         self,

@@ -144,6 +144,7 @@ class ConcurrencyLimitPrimitive(Wrapper[In, Out]):
     _inside: ClassVar[str] = "/limited"
     # A replay is not to stand in line for what it only reads.
     _is_leaf: ClassVar[bool] = True
+    _stays_in_memory: ClassVar[bool] = True
 
     @overload
     def __init__(

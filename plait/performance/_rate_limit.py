@@ -190,6 +190,7 @@ class RateLimitPrimitive(Wrapper[In, Out]):
     _inside: ClassVar[str] = "/limited"
     # A replay is not to use up anything for what it only reads.
     _is_leaf: ClassVar[bool] = True
+    _stays_in_memory: ClassVar[bool] = True
 
     @overload
     def __init__(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import functools
 import inspect
 from abc import ABC, abstractmethod
 from types import MethodType
@@ -22,8 +21,9 @@ from typing import (
 
 import anyio
 
+from plait.primitives._compensation import as_scope
 from plait.primitives._context import WorkflowContext, current_context
-from plait.primitives._errors import noting
+from plait.primitives._door import COMPOSITE, SCOPE, STEP, door, numbering
 from plait.primitives._futures import Future
 from plait.primitives._shape import describe, to_mermaid
 
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
         Callable,
         Coroutine,
         Iterable,
+        Mapping,
     )
 
     from plait.primitives._parallel import ParallelPrimitive
@@ -85,9 +86,16 @@ class WorkflowPrimitive(ABC, Generic[In, Out]):
     _numbers_children: ClassVar[bool] = False
     # Whether a node's result is more than what follows from its children's: a journal keeps those.
     _is_leaf: ClassVar[bool] = True
+    # Whether it waits for, or holds, what only this process has: a run in it cannot leave memory.
+    _stays_in_memory: ClassVar[bool] = False
+    # Which of these it is; found out once.
+    _entry: int | None = None
+    # Whether it may execute what its children don't tell of.
+    _may_compensate: ClassVar[bool] = False
     # `execute` as its class wrote it, and what the door does with it where there is no runtime.
     _undoored: ClassVar[Callable[..., Coroutine[Any, Any, Any]]]
     _bare_execute: ClassVar[Callable[..., Coroutine[Any, Any, Any]]]
+    _bare_scope: ClassVar[Callable[..., Coroutine[Any, Any, Any]]]
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -101,8 +109,9 @@ class WorkflowPrimitive(ABC, Generic[In, Out]):
             # A composite that does not say where its children stand is not one of ours.
             cls._numbers_children |= not hasattr(cls, "_place")
         cls._undoored = execute
-        cls._bare_execute = _numbering(execute) if cls._numbers_children else execute
-        cls.execute = _door(execute, cls._bare_execute)  # type: ignore[method-assign]
+        cls._bare_execute = numbering(execute) if cls._numbers_children else execute
+        cls._bare_scope = as_scope(cls._bare_execute)
+        cls.execute = door(execute, cls._bare_execute, cls._bare_scope)  # type: ignore[method-assign]
 
     @abstractmethod
     def execute(self, input_data: In, context: WorkflowContext) -> Coroutine[Any, Any, Out]:
@@ -260,6 +269,36 @@ class WorkflowPrimitive(ABC, Generic[In, Out]):
         clone._name = name
         return clone
 
+    def with_mocks(
+        self, mocks: Mapping[str, WorkflowPrimitive[Any, Any] | Callable[..., Any]]
+    ) -> WorkflowPrimitive[In, Out]:
+        """The same workflow, with others in the place of some of its nodes; for tests.
+
+        Nothing is rebuilt: each stands at the node's own path, inside of the retries and fallbacks
+        that are around it.
+
+        Args:
+            mocks: A primitive or function for each name (`"charge"`), path (`"orders/1:charge"`) or
+                pattern with `*` of either. The first that fits a node replaces it.
+
+        Raises:
+            UnknownNodeError: There is no such node. Of an imperative workflow only a whole run
+                tells, which then fails with it.
+            TypeError: A mock is neither a primitive nor a function.
+
+        Example:
+            >>> from plait import MockPrimitive, step
+            >>> @step
+            ... async def charge(total: int) -> str:
+            ...     raise ConnectionError("not in a test")
+            >>> orders = step(sum) >> charge >> str.upper
+            >>> orders.with_mocks({"charge": MockPrimitive(return_value="paid")}).run_sync([40, 2])
+            'PAID'
+        """
+        from plait.testing._replacing import with_mocks
+
+        return with_mocks(self, mocks)
+
     @property
     def name(self) -> str:
         """What this node is called in traces and diagrams."""
@@ -334,13 +373,35 @@ class WorkflowPrimitive(ABC, Generic[In, Out]):
         """Whether a result that was recorded before can be this primitive's."""
         return True
 
+    async def _repeat(self, input_data: Any, context: WorkflowContext) -> None:
+        """Execute again those children that its recorded result came from; all are recorded."""
+
     def _spec(self) -> dict[str, Any] | None:
         """What another one like this is made of; None where only its class knows."""
         return None
 
     def _bare(self) -> Callable[[Any, WorkflowContext], Coroutine[Any, Any, Any]]:
         """What the door does for this primitive where there is no runtime."""
-        return MethodType(type(self)._bare_execute, self)
+        kind = type(self)
+        is_scope = self._find_entry() is SCOPE
+        return MethodType(kind._bare_scope if is_scope else kind._bare_execute, self)
+
+    @property
+    def _is_scope(self) -> bool:
+        """Whether what finishes in it may have to be undone where it fails."""
+        return self._may_compensate or any(child._compensates for child in self.children)
+
+    @property
+    def _compensates(self) -> bool:
+        """Whether it leaves something to be undone where what comes later fails."""
+        return (self._entry or self._find_entry()) is SCOPE
+
+    def _find_entry(self) -> int:
+        is_step = self._is_leaf and not self._numbers_children
+        entry = SCOPE if self._is_scope else STEP if is_step else COMPOSITE
+        # Past `__setattr__`, which classes such as frozen dataclasses refuse.
+        object.__setattr__(self, "_entry", entry)
+        return entry
 
     async def _run(self, input_data: In, context: WorkflowContext) -> Out:
         # anyio.run wants a coroutine function, which a door is not.
@@ -353,44 +414,3 @@ def _remade(
     made = kind(**spec)
     made._name = name
     return made
-
-
-def _door(
-    execute: Callable[..., Coroutine[Any, Any, T]], bare: Callable[..., Coroutine[Any, Any, T]]
-) -> Callable[..., Coroutine[Any, Any, T]]:
-    # A plain function: an `async def` here would cost every step one more frame.
-    @functools.wraps(execute)
-    def door(
-        self: WorkflowPrimitive[Any, T], input_data: Any, context: WorkflowContext
-    ) -> Coroutine[Any, Any, T]:
-        try:
-            runtime = context._runtime
-        except AttributeError:
-            msg = (
-                f"{self.name}.execute(input_data, context) takes a WorkflowContext, got "
-                f"{context!r}; pass WorkflowContext(), or call `await {self.name}(data)`"
-            )
-            raise TypeError(msg) from None
-        if runtime is None:
-            if context._primitive is None and self._is_leaf and not self._numbers_children:
-                # A step all by itself: no composite gives it its place.
-                own = context.open(self)
-                return noting(bare(self, input_data, own), own)
-            return bare(self, input_data, context)
-        if type(self).execute is not door:
-            # Reached through super(): part of the execution that is already under way.
-            return execute(self, input_data, context)
-        return runtime.run(self, execute, input_data, context)
-
-    return door
-
-
-def _numbering(
-    execute: Callable[..., Coroutine[Any, Any, T]],
-) -> Callable[..., Coroutine[Any, Any, T]]:
-    def bare(
-        self: WorkflowPrimitive[Any, T], input_data: Any, context: WorkflowContext
-    ) -> Coroutine[Any, Any, T]:
-        return execute(self, input_data, context.numbering(self))
-
-    return bare

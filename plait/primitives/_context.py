@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from uuid import UUID
 
 from plait.primitives import _ambient
+from plait.primitives._compensation import compensate, undoing
 from plait.primitives._errors import noting
 from plait.primitives._outcome import results_of
 from plait.primitives._run import Run
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from structlog.stdlib import BoundLogger
 
     from plait.primitives._base import WorkflowPrimitive
-    from plait.primitives._concurrency import Call
+    from plait.primitives._concurrency import Call, Source
 
 T = TypeVar("T")
 
@@ -43,8 +44,8 @@ class WorkflowContext(Services):
             none is given.
         data: The run's shared, mutable state: what a step writes, later steps and the caller see.
         metadata: Facts about the run for spans and logs. Read-only from here on.
-        parent_span: An OpenTelemetry span or context that the run's spans hang under, in place of
-            the current one.
+        parent_span: What the run's spans hang under in place of the current one: a span or context
+            of OpenTelemetry, or a dict of W3C headers.
 
     Example:
         >>> from plait import WorkflowContext, step
@@ -202,7 +203,7 @@ class WorkflowContext(Services):
             The results, in the order of the calls.
         """
         made = [self._named_call(name, fn, args, {}) for name, fn, *args in calls]
-        return results_of(await self.concurrently(made, max_concurrency))
+        return await undoing(partial(self._together, made, max_concurrency), self)
 
     async def gather(self, *awaitables: Awaitable[T]) -> list[T]:
         """Await several at the same time, on any event loop; what `asyncio.gather` is on one.
@@ -216,24 +217,70 @@ class WorkflowContext(Services):
             The results, in the order of the awaitables.
         """
         calls = [partial(_awaiting, awaitable) for awaitable in awaitables]
-        return results_of(await self.concurrently(calls))
+        return await undoing(partial(self._together, calls), self)
+
+    def compensate(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> None:
+        """Have something undone, should what comes later fail: in the body of a workflow.
+
+        What `CompensationPrimitive` does for a composed step, this does for what a workflow has
+        just done. Compensations run in reverse order once the workflow fails or is cancelled.
+
+        Args:
+            fn: The function, sync or async, or the primitive, that undoes it.
+            args: What it is called with.
+            kwargs: What it is called with by keyword.
+
+        Raises:
+            RuntimeError: This is the context of a step, which a resumed run does not execute again.
+
+        Example:
+            >>> from plait import WorkflowContext, workflow
+            >>> @workflow
+            ... async def book(seat: str, context: WorkflowContext) -> None:
+            ...     context.compensate(print, "released", seat)
+            ...     raise PermissionError("card declined")
+            >>> try:
+            ...     book.run_sync("12A")
+            ... except PermissionError as error:
+            ...     print(error)
+            released 12A
+            card declined
+        """
+        owner = self._primitive
+        if owner is None or not owner._numbers_children:
+            msg = (
+                f"context.compensate() was called in the step {self.label!r}; call it in the body "
+                "of a workflow, or wrap the step in a CompensationPrimitive"
+            )
+            raise RuntimeError(msg)
+        primitive, input_data, frame = self._named(None, fn, args, kwargs)
+        compensate(primitive, input_data, frame)
+
+    async def _together(self, calls: Source[T], limit: int | None = None) -> list[T]:
+        return results_of(await self.concurrently(calls, limit))
 
     def _named_call(
         self, name: str, fn: Callable[..., Any], args: Sequence[Any], kwargs: dict[str, Any]
     ) -> Call[Any]:
+        primitive, input_data, frame = self._named(name, fn, args, kwargs)
+        return lambda: noting(primitive.execute(input_data, frame), frame)
+
+    def _named(
+        self, name: str | None, fn: Callable[..., Any], args: Sequence[Any], kwargs: dict[str, Any]
+    ) -> tuple[WorkflowPrimitive[Any, Any], Any, WorkflowContext]:
         # These are built on contexts, so they can be imported only once there are some.
         from plait.primitives._base import WorkflowPrimitive
         from plait.primitives._decorators import make_step
         from plait.primitives._step import Step
 
         made = fn if isinstance(fn, WorkflowPrimitive) else make_step(fn)
-        primitive: WorkflowPrimitive[Any, Any] = made.named(name)
+        primitive: WorkflowPrimitive[Any, Any] = made if name is None else made.named(name)
         frame = self.numbered(primitive)
         if isinstance(primitive, Step):
             input_data = primitive.input_of(*args, **kwargs)
         else:
             (input_data,) = args
-        return lambda: noting(primitive.execute(input_data, frame), frame)
+        return primitive, input_data, frame
 
 
 async def _awaiting(awaitable: Awaitable[T]) -> T:

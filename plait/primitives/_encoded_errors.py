@@ -64,8 +64,17 @@ def remade(tree: dict[str, Any], decode: Callable[[Any], Any]) -> BaseException:
     if error is None:
         error = RecordedError(name, message)
         vars(error).update({**state, **vars(error)})
+    error.__cause__ = _cause(tree, decode)
     vars(error)[_RECORDED] = tree
     return error
+
+
+def _cause(tree: dict[str, Any], decode: Callable[[Any], Any]) -> BaseException | None:
+    try:
+        cause = decode(tree.get("cause"))
+    except Exception:  # noqa: BLE001 - as with the rest of its state
+        return None
+    return cause if isinstance(cause, BaseException) else None
 
 
 def _built(

@@ -7,30 +7,34 @@ a dollar sign: `{"$tuple": [1, 2]}`, `{"$type": "shop.orders:Order", "fields": {
 from __future__ import annotations
 
 import base64
-import dataclasses
-import enum
 import functools
+import inspect
+import io
 import json
-from collections import deque
-from datetime import datetime, time, tzinfo
-from decimal import Decimal
-from types import BuiltinFunctionType, FunctionType
-from typing import Any, cast
+import reprlib
+from types import BuiltinFunctionType, FunctionType, GenericAlias, UnionType
+from typing import TYPE_CHECKING, Any, cast, get_origin
 
-import pydantic
-import pydantic_core
+from pydantic_core import PydanticSerializationError, from_json, to_json
 
 from plait.primitives._base import WorkflowPrimitive
 from plait.primitives._encoded_errors import identity, parts, recorded_tree, remade
+from plait.primitives._encoded_types import form_of
 from plait.primitives._errors import SerializationError
-from plait.primitives._references import find, reference_to
+from plait.primitives._knots import knot
+from plait.primitives._references import find, find_type, reference_to, type_reference
 
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+_FOUND_BY_NAME = (type, FunctionType, BuiltinFunctionType, WorkflowPrimitive)
+_KEYS = frozenset({str})
 _SCALARS = frozenset({bool, float, int, str, type(None)})
-_EQUAL_YET_UNLIKE = (float, complex, Decimal, datetime, time)
 _canonical_json = json.JSONEncoder(sort_keys=True, separators=(",", ":")).encode
 
-# Python reads no integer of more digits than these.
-_TOO_MANY_DIGITS = b"0" * 4301
+# Python reads and writes integers of up to 4,300 decimal digits, which these are well below.
+_MANY_DIGITS = 4_200
+_MANY_BITS = 13_900
 _DIGITS_AS_ZEROS = bytes(
     ord("0") if chr(byte).isdigit() and byte < 128 else 32 for byte in range(256)
 )
@@ -47,36 +51,52 @@ def encode(value: object, *, canonical: bool = False) -> bytes:
     Raises:
         SerializationError: A part of it has no form as JSON.
     """
-    plain = is_plain(value)
     try:
-        tree = value if plain else _Encoder().tree(value, "")
-        if not canonical:
-            return to_json(tree)
-        if plain and type(value) is not dict and b"{" not in (text := to_json(tree)):
-            return text
-        return _canonical_json(tree if plain else _ordered(tree)).encode()
+        plain = plain_json(value, canonical=canonical)
+        if plain is not None:
+            return plain
+        tree = _Encoder().tree(value)
+        return _canonical_json(_ordered(tree)).encode() if canonical else _to_json(tree)
     except RecursionError:
-        raise SerializationError(
-            type(value), "", "it contains itself, or is nested too deeply"
-        ) from None
-    except ValueError as error:
-        raise SerializationError(type(value), "", str(error)) from None
+        raise SerializationError(*knot(value)) from None
 
 
-def to_json(tree: object) -> bytes:
-    """A plain value as JSON.
+def plain_json(value: object, *, canonical: bool = False) -> bytes | None:
+    """A value as JSON, where that by itself keeps the value and its types; None where not.
 
-    Raises:
-        ValueError: A number in it is too long to be read again.
+    Args:
+        value: The value.
+        canonical: Whether equal dicts give equal text, whatever the order of their keys.
     """
+    is_scalar = type(value) in _SCALARS
     try:
-        text = pydantic_core.to_json(tree)
-    except pydantic_core.PydanticSerializationError:
-        # Half a surrogate pair has no form in UTF-8; JSON's own escapes have one.
-        text = json.dumps(tree, separators=(",", ":")).encode()
-    if len(text) > len(_TOO_MANY_DIGITS) and _TOO_MANY_DIGITS in text.translate(_DIGITS_AS_ZEROS):
-        _parsed(text)
-    return text
+        if not is_scalar and not _is_plain(value):
+            return None
+        try:
+            text = to_json(value)
+        except PydanticSerializationError:
+            text = _escaped(value)
+    except (RecursionError, ValueError):
+        return None
+    if len(text) > _MANY_DIGITS and b"0" * _MANY_DIGITS in text.translate(_DIGITS_AS_ZEROS):
+        return None
+    if is_scalar:
+        return text
+    if b'"$' in text and _has_marks(value):
+        return None
+    return _canonical_json(value).encode() if canonical and b"{" in text else text
+
+
+def _to_json(tree: object) -> bytes:
+    try:
+        return to_json(tree)
+    except PydanticSerializationError:
+        return _escaped(tree)
+
+
+def _escaped(tree: object) -> bytes:
+    """As JSON's own escapes: half a surrogate pair has no form in UTF-8."""
+    return json.dumps(tree, separators=(",", ":")).encode()
 
 
 def decode(text: bytes) -> Any:
@@ -97,58 +117,34 @@ def decode(text: bytes) -> Any:
         raise ValueError(msg) from error
 
 
-def is_plain(value: object) -> bool:
-    """Whether JSON by itself keeps a value and its types."""
+def _is_plain(value: object) -> bool:
+    """Whether all of it is of the types that JSON has, the keys of its dicts aside."""
     kind = type(value)
     if kind in _SCALARS:
         return True
-    try:
-        if kind is list:
-            items = cast("list[Any]", value)
-            return _SCALARS.issuperset(map(type, items)) or all(map(is_plain, items))
-        if kind is dict:
-            pairs = cast("dict[Any, Any]", value)
-            return all(type(key) is str and key[:1] != "$" for key in pairs) and (
-                _SCALARS.issuperset(map(type, pairs.values())) or all(map(is_plain, pairs.values()))
-            )
-    except RecursionError:
-        return False
+    if kind is list:
+        items = cast("list[Any]", value)
+        return _SCALARS.issuperset(map(type, items)) or all(map(_is_plain, items))
+    if kind is dict:
+        pairs = cast("dict[Any, Any]", value)
+        return _KEYS.issuperset(map(type, pairs)) and (
+            _SCALARS.issuperset(map(type, pairs.values())) or all(map(_is_plain, pairs.values()))
+        )
     return False
 
 
-def same(left: object, right: object) -> bool:
-    """Whether two values are equal and of the same types all through.
-
-    An error and what was recorded of it count as the same.
-    """
-    if isinstance(left, BaseException) and isinstance(right, BaseException):
-        return identity(left) == identity(right)
-    if type(left) is not type(right):
-        return False
-    other: Any = right
-    if isinstance(left, list | tuple | deque):
-        ends = getattr(left, "maxlen", None) == getattr(other, "maxlen", None)
-        return ends and len(left) == len(other) and all(map(same, left, other))
-    if isinstance(left, dict):
-        keys = len(left) == len(other) and all(map(same, left, other))
-        return keys and all(same(left[key], other[key]) for key in left)
-    if isinstance(left, set | frozenset):
-        others = {item: item for item in other}
-        return len(left) == len(others) and all(
-            item in others and same(item, others[item]) for item in left
-        )
-    if isinstance(left, pydantic.BaseModel):
-        return same(left.__getstate__(), other.__getstate__())
-    if dataclasses.is_dataclass(left):
-        return same(_attributes(left), _attributes(other))
-    if isinstance(left, _EQUAL_YET_UNLIKE):
-        return repr(left) == repr(right)  # NaN, -0.0, Decimal("1.50"), a time's zone
-    return bool(left == right)
+def _has_marks(value: Any) -> bool:
+    """Whether a plain value has a key that looks like one of ours."""
+    if type(value) is list:
+        return any(map(_has_marks, value))
+    return type(value) is dict and (
+        any(key[:1] == "$" for key in value) or any(map(_has_marks, value.values()))
+    )
 
 
 def _parsed(text: bytes) -> Any:
     try:
-        return pydantic_core.from_json(text)
+        return from_json(text)
     except ValueError:
         return json.loads(text)
 
@@ -159,19 +155,16 @@ def _ordered(tree: Any) -> Any:
         return [_ordered(item) for item in tree]
     if not isinstance(tree, dict):
         return tree
-    if "$dict" in tree:
-        return {"$dict": sorted(map(_ordered, tree["$dict"]), key=_canonical_json)}
-    left_out = "state" if "$error" in tree else None
-    return {key: _ordered(item) for key, item in tree.items() if key != left_out}
+    left_out = _NOTED if "$error" in tree else ()
+    ordered = {key: _ordered(item) for key, item in tree.items() if key not in left_out}
+    pairs = "$dict" if "$dict" in tree else "pairs"
+    if "$dict" in tree or ("$type" in tree and "pairs" in tree and tree["$type"] != _BY_ORDER):
+        ordered[pairs] = sorted(ordered[pairs], key=_canonical_json)
+    return ordered
 
 
-def _attributes(value: Any) -> dict[str, Any]:
-    """What a dataclass's object holds: its fields, and what else was set on it."""
-    names = dict.fromkeys(field.name for field in dataclasses.fields(value))
-    for name in getattr(value, "__dict__", ()):
-        if not isinstance(getattr(type(value), name, None), functools.cached_property):
-            names[name] = None
-    return {name: getattr(value, name) for name in names if hasattr(value, name)}
+_NOTED = ("state", "cause")
+_BY_ORDER = "collections:OrderedDict"
 
 
 class _Encoder:
@@ -180,113 +173,140 @@ class _Encoder:
     def __init__(self) -> None:
         self._errors: list[BaseException] = []
 
-    def tree(self, value: Any, where: str) -> Any:
+    def tree(self, value: Any) -> Any:
         kind = type(value)
         if kind in _SCALARS:
+            if kind is int and value.bit_length() > _MANY_BITS:
+                return {"$int": hex(value)}
             return value
         if kind is list:
-            return self._trees(value, where)
+            return self.trees(value)
         if kind is dict:
-            return self._dict(value, where)
+            return self._dict(value)
         if kind is tuple:
-            return {"$tuple": self._trees(value, where)}
-        if kind in (set, frozenset):
-            # Sorted, as a set's own order differs from process to process.
-            return {f"${kind.__name__}": sorted(self._trees(value, where), key=_canonical_json)}
-        if kind in (bytes, bytearray):
+            return {"$tuple": self.trees(value)}
+        if kind is set or kind is frozenset:
+            return {f"${kind.__name__}": self._members(value)}
+        if kind is bytes or kind is bytearray:
             return {f"${kind.__name__}": base64.b64encode(value).decode()}
         if isinstance(value, BaseException):
-            return self._error(value, where)
-        if isinstance(value, type | FunctionType | BuiltinFunctionType | WorkflowPrimitive):
+            return self._error(value)
+        if isinstance(value, _FOUND_BY_NAME):
             name = reference_to(value)
             if name is not None:
                 return {"$global": name}
-        return {"$type": _type_name(kind, value, where), **self._object(value, kind, where)}
+        if isinstance(value, GenericAlias | UnionType) or get_origin(value) is not None:
+            reference = type_reference(value)
+            if reference is not None:
+                return {"$generic": reference}
+        return self._object(value, kind)
 
-    def _trees(self, values: Any, where: str) -> list[Any]:
-        return [self.tree(item, f"{where}[{index}]") for index, item in enumerate(values)]
-
-    def _dict(self, value: dict[Any, Any], where: str) -> dict[str, Any]:
-        if all(type(key) is str and key[:1] != "$" for key in value):
-            return {key: self.tree(item, f"{where}.{key}") for key, item in value.items()}
-        pairs = ((key, item, f"{where}[{key!r}]") for key, item in value.items())
-        return {
-            "$dict": [[self.tree(key, place), self.tree(item, place)] for key, item, place in pairs]
-        }
-
-    def _object(self, value: Any, kind: type, where: str) -> dict[str, Any]:
-        if kind in (datetime, time):
-            naive: str = value.replace(tzinfo=None).isoformat()
-            zone = {} if value.tzinfo is None else {"zone": self.tree(value.tzinfo, where)}
-            return {"value": naive, **zone, **({"fold": 1} if value.fold else {})}
-        if kind is deque:
-            return {"items": self._trees((list(value), value.maxlen), where)}
-        if isinstance(value, tuple) and hasattr(value, "_fields"):
-            return {"items": self._trees(value, where)}
-        if isinstance(value, enum.Enum):
-            try:
-                return {"value": self.tree(value.value, where)}
-            except SerializationError as error:
-                raise SerializationError(type(value), where, str(error)) from None
-        if dataclasses.is_dataclass(value):
-            return {"fields": self._dict(_attributes(value), where)}
-        if isinstance(value, pydantic.BaseModel):
-            return {"state": self.tree(value.__getstate__(), where)}
-        if isinstance(value, WorkflowPrimitive) and (spec := value._spec()) is not None:
-            return {"spec": self.tree(spec, where), "name": value._name}
-        known = adapter(kind)
-        if known is None:
-            if isinstance(value, tzinfo):
-                _, items, *state = cast("tuple[Any, ...]", value.__reduce__())
-                if not any(state):
-                    return {"items": self._trees(items, where)}
-            raise SerializationError(type(value), where, "no JSON form is known for this type")
+    def trees(self, values: Iterable[Any]) -> list[Any]:
+        made: list[Any] = []
         try:
-            return {"value": known.dump_python(value, mode="json")}
-        except pydantic_core.PydanticSerializationError as error:
-            raise SerializationError(type(value), where, str(error)) from error
+            for value in values:
+                made.append(self.tree(value))  # noqa: PERF401 - the error counts them
+        except SerializationError as error:
+            raise _within(f"[{len(made)}]", error) from None
+        return made
 
-    def _error(self, error: BaseException, where: str) -> dict[str, Any]:
+    def pairs(self, values: dict[Any, Any]) -> list[list[Any]]:
+        made: list[list[Any]] = []
+        key: Any = None
+        try:
+            for key, value in values.items():
+                made.append([self.tree(key), self.tree(value)])
+        except SerializationError as error:
+            raise _within(f"[{reprlib.repr(key)}]", error) from None
+        return made
+
+    def _members(self, values: Iterable[Any]) -> list[Any]:
+        # Sorted, as a set's own order differs from process to process.
+        made: list[Any] = []
+        value: Any = None
+        try:
+            for value in values:
+                made.append(self.tree(value))
+        except SerializationError as error:
+            raise _within(f"{{{reprlib.repr(value)}}}", error) from None
+        return sorted(made, key=_canonical_json)
+
+    def _dict(self, values: dict[Any, Any]) -> dict[str, Any]:
+        if not all(type(key) is str and key[:1] != "$" for key in values):
+            return {"$dict": self.pairs(values)}
+        made: dict[str, Any] = {}
+        key = ""
+        try:
+            for key, value in values.items():
+                made[key] = self.tree(value)
+        except SerializationError as error:
+            raise _within(f".{key}", error) from None
+        return made
+
+    def _object(self, value: Any, kind: type) -> dict[str, Any]:
+        try:
+            reference, write = _written_as(kind)
+        except LookupError:
+            raise SerializationError(*_refusal(value, kind)) from None
+        try:
+            return {"$type": reference, **write(value, self)}
+        except (SerializationError, RecursionError):
+            raise
+        except Exception as error:
+            # Classes of the user's take part in it, and raise whatever they like.
+            reason = f"{type(error).__name__}: {error}"
+            raise SerializationError(kind, "", reason) from error
+
+    def _error(self, error: BaseException) -> dict[str, Any]:
         if any(error is other for other in self._errors):
-            raise SerializationError(type(error), where, "it contains itself")
+            raise SerializationError(type(error), "", "it contains itself")
         self._errors.append(error)
         args, attributes = parts(error)
-        recorded = recorded_tree(error) or {**identity(error), **self._kept({"args": args}, where)}
-        state = {**recorded.get("state", {}), **self._kept(attributes, where)}
+        recorded = recorded_tree(error) or {**identity(error), **self._kept({"args": args})}
+        cause = {} if error.__cause__ is None else self._kept({"cause": error.__cause__})
+        state = {**recorded.get("state", {}), **self._kept(attributes)}
         self._errors.pop()
-        return {**recorded, "state": state}
+        return {**recorded, **cause, "state": state}
 
-    def _kept(self, values: dict[str, Any], where: str) -> dict[str, Any]:
+    def _kept(self, values: dict[str, Any]) -> dict[str, Any]:
         """Those of an error's parts that can be kept; the others must not hide the error itself."""
         trees: dict[str, Any] = {}
         for name, value in values.items():
             try:
-                trees[name] = self.tree(value, where)
+                trees[name] = self.tree(value)
             except (SerializationError, RecursionError):
                 continue
         return trees
 
 
-def _type_name(kind: type, value: object, where: str) -> str:
-    wanted = value if isinstance(value, type) else kind
-    name = reference_to(wanted)
-    if name is None:
-        reason = "its class cannot be found again by its name; define it at the top of a module"
-        raise SerializationError(wanted, where, reason)
-    return name
-
-
-def adapter(kind: Any) -> pydantic.TypeAdapter[Any] | None:
-    """Pydantic's adapter for a type, where it knows one."""
-    try:
-        return _adapter(kind)
-    except Exception:  # noqa: BLE001 - a class of the user's may have a say in it
-        return None
+def _within(place: str, error: SerializationError) -> SerializationError:
+    """The same error, seen from the value that the part is in."""
+    return SerializationError(error.kind, place + error.where, error.reason)
 
 
 @functools.lru_cache(1024)
-def _adapter(kind: Any) -> pydantic.TypeAdapter[Any]:
-    return pydantic.TypeAdapter(kind)
+def _written_as(kind: type) -> tuple[Any, Callable[[Any, _Encoder], dict[str, Any]]]:
+    """The name of a class, and how its objects are written."""
+    reference = type_reference(kind)
+    form = None if reference is None else form_of(kind)
+    if form is None:
+        raise LookupError
+    return reference, form.write
+
+
+def _refusal(value: object, kind: type) -> tuple[type, str, str]:
+    reason = "no JSON form is known for this type"
+    if isinstance(value, type):
+        kind, reason = value, "a class is found by its name; define it at the top of a module"
+    elif isinstance(value, FunctionType):
+        reason = "a lambda or an inner function has no name to find it by; define it in a module"
+    elif isinstance(value, io.IOBase):
+        reason = "an open file ends with its process; keep its path, or what is in it"
+    elif inspect.isgenerator(value) or inspect.isasyncgen(value) or inspect.iscoroutine(value):
+        reason = "it can be run through only once; keep what comes out of it, such as a list"
+    elif type_reference(kind) is None:
+        reason = "its class cannot be found again by its name; define it at the top of a module"
+    return kind, "", reason
 
 
 def _value(tree: Any) -> Any:
@@ -311,10 +331,14 @@ def _value(tree: Any) -> Any:
             return base64.b64decode(content, validate=True)
         case "$bytearray":
             return bytearray(base64.b64decode(content, validate=True))
+        case "$int":
+            return int(content, 16)
         case "$global":
             return find(content)
+        case "$generic":
+            return find_type(content)
         case "$type":
-            return _object(find(content), tree)
+            return _made(find_type(content), tree)
         case "$error":
             return remade(tree, _value)
         case _:
@@ -329,37 +353,9 @@ def _values(content: Any) -> list[Any]:
     return [_value(item) for item in content]
 
 
-def _object(kind: Any, tree: dict[str, Any]) -> Any:
-    # A class is only made in the way that its kind is encoded in: a text may name any class.
-    if not isinstance(kind, type):
-        msg = f"{kind!r} is no type"
-        raise TypeError(msg)
-    if "items" in tree and issubclass(kind, tuple | deque | tzinfo):
-        return kind(*_values(tree["items"]))
-    if "spec" in tree and issubclass(kind, WorkflowPrimitive):
-        primitive = kind(**_value(tree["spec"]))
-        primitive._name = tree["name"]
-        return primitive
-    if "state" in tree and issubclass(kind, pydantic.BaseModel):
-        model = object.__new__(kind)
-        model.__setstate__(_value(tree["state"]))
-        return model
-    if "fields" in tree and dataclasses.is_dataclass(kind):
-        made = object.__new__(kind)
-        for name, value in _value(tree["fields"]).items():
-            object.__setattr__(made, name, value)
-        return made
-    return _object_of_value(kind, tree)
-
-
-def _object_of_value(kind: type[Any], tree: dict[str, Any]) -> Any:
-    if kind in (datetime, time):
-        naive = kind.fromisoformat(tree["value"])
-        return naive.replace(tzinfo=_value(tree.get("zone")), fold=tree.get("fold", 0))
-    if issubclass(kind, enum.Enum):
-        return kind(_value(tree["value"]))
-    known = adapter(kind)
-    if known is None:
+def _made(kind: Any, tree: dict[str, Any]) -> Any:
+    form = form_of(kind) if isinstance(kind, type) else None
+    if form is None:
         msg = f"values of {kind!r} cannot be decoded"
-        raise ValueError(msg)
-    return known.validate_json(json.dumps(tree["value"]))
+        raise TypeError(msg)
+    return form.read(kind, tree, _value)

@@ -87,7 +87,7 @@ class Frame:
     def numbered(self, primitive: WorkflowPrimitive[Any, Any]) -> Self:
         """The place of the next call that this node makes."""
         self._calls += 1
-        place: Any = _Numbered(primitive)
+        place: Any = Numbered(primitive)
         return self.enter(place, self._calls)
 
     def numbering(self, primitive: WorkflowPrimitive[Any, Any]) -> Self:
@@ -140,7 +140,7 @@ class Frame:
         return 1, 1
 
 
-class _Numbered:
+class Numbered:
     """Stands where calls are told apart by their order, with one of them below it."""
 
     _attempts = 0

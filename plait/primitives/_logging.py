@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING
 
+from plait.primitives._providers import current_trace
+
 if TYPE_CHECKING:
     from structlog.stdlib import BoundLogger
 
@@ -14,7 +16,7 @@ _logger = logging.getLogger("plait")
 
 
 def node_logger(context: WorkflowContext) -> BoundLogger:
-    """A logger that binds the node's run and path to every event.
+    """A logger that binds the node's run, path and trace to every event.
 
     Events reach the standard library's logger "plait", which says nothing until the application
     configures logging; structlog's own configuration is left alone.
@@ -36,6 +38,11 @@ def node_logger(context: WorkflowContext) -> BoundLogger:
         wrapper_class=structlog.stdlib.BoundLogger,
         cache_logger_on_first_use=True,
     )
+    if context.metadata:
+        logger = logger.bind(metadata=dict(context.metadata))
     return logger.bind(
-        run_id=context.run_id, path=context.path, correlation_id=context.correlation_id
+        run_id=context.run_id,
+        path=context.path,
+        correlation_id=context.correlation_id,
+        **current_trace(),
     )

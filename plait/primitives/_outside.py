@@ -44,7 +44,7 @@ def checked_payload(signal: str, payload: Any, payload_type: Any) -> Any:
         return payload
     from pydantic import ValidationError
 
-    from plait.primitives._encoding import adapter
+    from plait.primitives._encoded_types import adapter
 
     known = adapter(payload_type)
     if known is None:

@@ -167,6 +167,36 @@ class Runtime:
         """The runtime for what is this process's own business, which no journal is to keep."""
         return self
 
+    def shielded(self, call: Callable[[], Coroutine[Any, Any, T]]) -> Coroutine[Any, Any, T]:
+        """Run a call to its end; one that is cancelled meanwhile hears of it then."""
+        return (self.inner or backend()).shielded(call)
+
+    def cancels(self) -> bool:
+        """Whether a run whose task is cancelled has ended; else something will carry it on."""
+        return True if self.inner is None else self.inner.cancels()
+
+    def compensated(self, path: str) -> None:
+        """Take note that what the node there did has been undone."""
+        if self.inner is not None:
+            self.inner.compensated(path)
+
+    def is_recorded(self, path: str) -> bool:
+        """Whether a node, or one below it, had been executed before this process did so."""
+        return False if self.inner is None else self.inner.is_recorded(path)
+
+    def carrier(self) -> dict[str, str]:
+        """What a run that is started here takes along to wherever it is executed: its origin."""
+        return {} if self.inner is None else self.inner.carrier()
+
+    async def keep(self, name: str, value: str) -> None:
+        """Keep a fact about the run for when it is resumed; without a journal, nowhere."""
+        if self.inner is not None:
+            await self.inner.keep(name, value)
+
+    def kept(self, name: str) -> str | None:
+        """The fact of that name that was kept last, before this execution of the run."""
+        return None if self.inner is None else self.inner.kept(name)
+
 
 class Numbering(Runtime):
     """Gives the calls of one node their places where nothing else does; below them it is gone."""

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar, cast, overload
 
+from plait.primitives._compensation import scope_of, undoing
 from plait.primitives._concurrency import DeadlineExceededError
+from plait.primitives._deadline import bounded, current_deadline
 from plait.primitives._errors import StepTimeoutError
 from plait.primitives._frame import Frame
 from plait.primitives._runtime import Runtime
@@ -46,7 +49,7 @@ class Services(Frame):
         """Wait for `seconds`. A durable run that is interrupted waits only for what is left."""
         return (self._runtime or EVENT_LOOP).sleep(seconds, self._context)
 
-    async def within(self, seconds: float, call: Callable[[], Awaitable[T]]) -> T:
+    def within(self, seconds: float, call: Callable[[], Awaitable[T]]) -> Coroutine[Any, Any, T]:
         """Run a call, and cancel it when it takes longer than `seconds`.
 
         Args:
@@ -56,13 +59,40 @@ class Services(Frame):
         Raises:
             StepTimeoutError: This deadline passed; a `TimeoutError` of the call's own stays one.
         """
+        context = self._context
+        if scope_of(context) is None:
+            return self._within(seconds, call)
+        return undoing(partial(self._within, seconds, call), context)
+
+    async def _within(self, seconds: float, call: Callable[[], Awaitable[T]]) -> T:
+        runtime = self._runtime or EVENT_LOOP
+        token = bounded(runtime.time() + seconds)
         try:
-            return await (self._runtime or EVENT_LOOP).within(seconds, call, self._context)
+            return await runtime.within(seconds, call, self._context)
         except DeadlineExceededError as passed:
             if passed.call is not call:
                 raise
             msg = f"{self.label!r} did not finish within {seconds:g} s"
             raise StepTimeoutError(msg, seconds) from None
+        finally:
+            current_deadline.reset(token)
+
+    @property
+    def deadline(self) -> float | None:
+        """When the nearest deadline around ends, on the clock of `time`; None where there is none.
+
+        A client that takes a timeout of its own can be given what is left:
+        `timeout=context.deadline - context.time()`.
+        """
+        return current_deadline.get()
+
+    def shielded(self, call: Callable[[], Coroutine[Any, Any, T]]) -> Coroutine[Any, Any, T]:
+        """Run a call to its end; one that is cancelled meanwhile hears of it then.
+
+        Args:
+            call: What to run, such as the cleaning up after something that was cancelled.
+        """
+        return (self._runtime or EVENT_LOOP).shielded(call)
 
     def concurrently(
         self, calls: Source[T], limit: int | None = None
@@ -168,6 +198,11 @@ class Services(Frame):
             1
         """
         return (self._runtime or EVENT_LOOP).entity(kind, key, default or kind, self._context)
+
+    @property
+    def has_begun(self) -> bool:
+        """Whether this node had begun before the run was interrupted, and is begun again."""
+        return self._runtime is not None and self._runtime.is_recorded(self.path)
 
     def patched(self, name: str) -> bool:
         """Whether this run takes the changed way through a workflow whose code was changed.

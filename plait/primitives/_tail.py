@@ -30,6 +30,7 @@ class TailStep(Step[In, P, Out]):
     _is_leaf: ClassVar[bool] = False
     _numbers_children: ClassVar[bool] = True
     _keeps_futures: ClassVar[bool] = True
+    _may_compensate: ClassVar[bool] = True
 
     async def execute(self, input_data: In, context: WorkflowContext) -> Out:
         """Execute the function, then the calls that it returned."""

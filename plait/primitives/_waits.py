@@ -110,20 +110,20 @@ class SignalPrimitive(WorkflowPrimitive[T, R], Generic[T, R]):
             msg = f"timeout={timeout!r} of signal {signal!r} must be positive"
             raise ValueError(msg)
         self._name = self.signal = signal
-        self._payload_type = payload_type
+        self.payload_type = payload_type
         self._timeout = timeout
         self._combine = combine
 
     async def execute(self, input_data: T, context: WorkflowContext) -> R:
         """Wait for the signal."""
-        payload = await context.wait_for(self.signal, self._payload_type, timeout=self._timeout)
+        payload = await context.wait_for(self.signal, self.payload_type, timeout=self._timeout)
         result: R = payload if self._combine is None else self._combine(input_data, payload)
         return result
 
     def _spec(self) -> dict[str, Any]:
         return {
             "signal": self.signal,
-            "payload_type": self._payload_type,
+            "payload_type": self.payload_type,
             "timeout": self._timeout,
             "combine": self._combine,
         }

@@ -38,6 +38,7 @@ class Workflow(Step[In, P, Out]):
     _is_leaf: ClassVar[bool] = False
     _numbers_children: ClassVar[bool] = True
     _keeps_futures: ClassVar[bool] = True
+    _may_compensate: ClassVar[bool] = True
 
     def __init__(
         self,

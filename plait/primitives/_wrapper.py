@@ -9,6 +9,7 @@ from plait.primitives._decorators import as_primitive
 
 if TYPE_CHECKING:
     from plait.primitives._base import Operand
+    from plait.primitives._context import WorkflowContext
 
 
 class Wrapper(WorkflowPrimitive[In, Out]):
@@ -36,6 +37,11 @@ class Wrapper(WorkflowPrimitive[In, Out]):
     def children(self) -> tuple[WorkflowPrimitive[Any, Any], ...]:
         """What is inside."""
         return (self._primitive,)
+
+    async def _repeat(self, input_data: Any, context: WorkflowContext) -> None:
+        frame = context.enter(self, 0)
+        if frame._runtime is not None and frame._runtime.is_recorded(frame.path):
+            await self._primitive.execute(input_data, frame)
 
     def _place(self, cursor: Any) -> tuple[str, WorkflowPrimitive[Any, Any]]:
         return self._inside.format(cursor), self._primitive

@@ -75,6 +75,61 @@ def exponential(base: float, *, factor: float = 2, max_delay: float | None = Non
     return backoff if max_delay is None else backoff.capped(max_delay)
 
 
+def linear(step: float, *, max_delay: float | None = None) -> Backoff:
+    """Waits that grow by the same amount each time.
+
+    Args:
+        step: The first wait, and what each is longer than the one before, in seconds.
+        max_delay: The longest wait, in seconds.
+
+    Raises:
+        ValueError: One of them is negative.
+
+    Example:
+        >>> from plait.recovery import linear
+        >>> list(linear(2, max_delay=5).up_to(4))
+        [2, 4, 5, 5]
+    """
+    _check(step, "step")
+    backoff = _Linear(step)
+    return backoff if max_delay is None else backoff.capped(max_delay)
+
+
+def waits(*seconds: float) -> Backoff:
+    """These waits, one after the other; then there are no more retries.
+
+    Args:
+        seconds: The waits.
+
+    Raises:
+        ValueError: One of them is negative.
+
+    Example:
+        >>> from plait.recovery import constant, waits
+        >>> list(waits(0, 0.1, 5).then(constant(60)).up_to(5))
+        [0, 0.1, 5, 60, 60]
+    """
+    for wait in seconds:
+        _check(wait, "seconds")
+    return _Waits(seconds)
+
+
+@dataclass(frozen=True)
+class _Waits(Backoff):
+    seconds: tuple[float, ...]
+
+    def __iter__(self) -> Iterator[float]:
+        return iter(self.seconds)
+
+
+@dataclass(frozen=True)
+class _Linear(Backoff):
+    step: float
+
+    def __iter__(self) -> Iterator[float]:
+        return (self.step * number for number in itertools.count(1))
+
+
 @dataclass(frozen=True)
 class _Exponential(Backoff):
     base: float

@@ -69,6 +69,8 @@ class FallbackPrimitive(WorkflowPrimitive[In, Out]):
             if not self._falls_back(error):
                 raise
             for frame._cursor in range(1, len(self._ways)):
+                if not frame.has_begun:
+                    frame.report("fallback", fallback=frame.label, error=type(error).__name__)
                 try:
                     result = await self._ways[frame._cursor].execute(input_data, frame)
                 except Exception as failure:  # noqa: BLE001 - the primary's is raised

@@ -6,7 +6,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from plait.primitives._base import In, Out
-from plait.primitives._errors import noting
+from plait.primitives._errors import StepTimeoutError, note_failure
 from plait.primitives._wrapper import Wrapper
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ class TimeoutPrimitive(Wrapper[In, Out]):
     """Executes a primitive, and cancels it when it takes too long.
 
     Only this deadline becomes a `StepTimeoutError`: a `TimeoutError` that the primitive raises by
-    itself stays what it is.
+    itself stays what it is. A step inside of it finds when its time is over in `context.deadline`.
 
     Args:
         primitive: What is executed.
@@ -54,7 +54,13 @@ class TimeoutPrimitive(Wrapper[In, Out]):
         """Execute the primitive under the deadline."""
         frame = context.enter(self, 0)
         call = partial(self._primitive.execute, input_data, frame)
-        return await noting(frame.within(self._seconds, call), frame)
+        try:
+            result: Out = await frame.within(self._seconds, call)
+        except Exception as error:
+            if note_failure(error, frame) and isinstance(error, StepTimeoutError):
+                frame.report("timeout", seconds=self._seconds)
+            raise
+        return result
 
     def _spec(self) -> dict[str, Any]:
         return {"primitive": self._primitive, "timeout_seconds": self._seconds}

@@ -36,12 +36,14 @@ def sequence(*steps):
 def content(file):
     """What a journal keeps of its runs."""
     with sqlite3.connect(file) as connection:
+        # All but which runner's a run is.
+        run = "run_id, workflow, status, updated, digest, input, context, failures, outcome"
         rows = [
-            connection.execute(f"SELECT * FROM {table} ORDER BY rowid").fetchall()
-            for table in ("runs", "records")
+            connection.execute(f"SELECT {columns} FROM {table} ORDER BY rowid").fetchall()
+            for columns, table in ((run, "runs"), ("*", "records"))
         ]
     connection.close()
-    return [[tuple(row) for row in table] for table in rows]
+    return rows
 
 
 async def refuse(journal, file, workflow):
@@ -52,10 +54,7 @@ async def refuse(journal, file, workflow):
         with anyio.fail_after(5), pytest.raises(WorkflowChangedError) as caught:
             await run.result()
         assert (await run.info()).status == "running"
-    (runs, records), (runs_now, records_now) = before, content(file)
-    assert records_now == records
-    # The last column says whose run it is.
-    assert [row[:-1] for row in runs_now] == [row[:-1] for row in runs]
+    assert content(file) == before
     return caught.value
 
 
@@ -198,7 +197,7 @@ async def test_a_map_over_other_items_is_named(journal, file):
     await interrupt(journal, workflow, None, gate)
     items[1] = 3
     error = await refuse(journal, file, workflow)
-    assert error.path == "workflow/1:increment[1]"
+    assert error.path == "workflow/1:increment"
 
 
 @step(name="pair")

@@ -127,7 +127,7 @@ async def test_a_run_whose_end_cannot_be_recorded_can_be_carried_on(journal, dis
     assert len(calls) == 200
 
 
-async def test_what_cannot_be_recorded_keeps_nothing_else_from_it(journal, disk):
+async def test_what_cannot_be_recorded_keeps_nothing_else_from_it(journal, file, disk):
     gate = Gate()
     make = step(lambda size: "a" * size)
     workflow = (step(gate) >> make).named("workflow")
@@ -144,7 +144,7 @@ async def test_what_cannot_be_recorded_keeps_nothing_else_from_it(journal, disk)
     assert results == [
         1,
         2,
-        "the journal could not be written or read: string or blob too big",
+        f"the journal {file} could not be written or read: string or blob too big",
         3,
         4,
     ]
@@ -355,7 +355,7 @@ async def test_a_run_that_fails_may_be_killed_at_every_write(tmp_path):
 
 async def test_a_runner_that_cannot_claim_is_not_entered(file):
     class Refusing(SqliteJournal):
-        async def claim(self, workflows):
+        async def claim(self, *_):
             raise JournalError("not now")
 
     runner = DurableRunner(Refusing(file))
@@ -364,12 +364,11 @@ async def test_a_runner_that_cannot_claim_is_not_entered(file):
             await runner.__aenter__()
 
 
-async def test_a_file_that_another_program_writes_to_is_not_made_a_journal(file, monkeypatch):
-    monkeypatch.setattr("plait.durable._sqlite._LOCK_SECONDS", 0.05)
+async def test_a_file_that_another_program_writes_to_is_not_made_a_journal(file):
     other = sqlite3.connect(file, isolation_level=None)
     other.execute("BEGIN IMMEDIATE")
     with pytest.raises(JournalError, match="database is locked"):
-        async with DurableRunner(f"sqlite:///{file}"):
+        async with DurableRunner(SqliteJournal(file, lock_seconds=0.05)):
             pass
     other.close()
 
@@ -388,11 +387,11 @@ class Unclaimable(SqliteJournal):
 
     has_failed = False
 
-    async def claim(self, workflows):
+    async def claim(self, *asked):
         if not self.has_failed:
             self.has_failed = True
             raise JournalError("not now")
-        return await super().claim(workflows)
+        return await super().claim(*asked)
 
 
 async def test_a_runner_whose_runs_could_not_be_taken_over_may_be_entered_again(file):

@@ -327,11 +327,10 @@ async def test_a_journal_that_another_process_is_making_is_waited_for(journal, f
             assert await runner.run(greet, "ada") == "Hello Ada"
 
 
-async def test_a_journal_that_stays_locked_is_not_waited_for_forever(journal, file, monkeypatch):
-    monkeypatch.setattr("plait.durable._sqlite._LOCK_SECONDS", 0.05)
+async def test_a_journal_that_stays_locked_is_not_waited_for_forever(file):
     other = sqlite3.connect(file, isolation_level=None)
     other.execute("BEGIN IMMEDIATE")
     with pytest.raises(JournalError, match=r"runs\.db cannot be used .* locked"):
-        async with DurableRunner(journal):
+        async with DurableRunner(SqliteJournal(file, lock_seconds=0.05)):
             pass
     other.close()

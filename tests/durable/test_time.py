@@ -17,7 +17,7 @@ from plait import (
     step,
 )
 from plait.durable import DurableRunner
-from plait.recovery import constant
+from plait.recovery import RetryBudget, constant
 
 pytestmark = pytest.mark.anyio
 
@@ -28,7 +28,8 @@ def let_pass(file, seconds):
     """Have time pass for the timers and deadlines that a journal keeps."""
     with sqlite3.connect(file) as connection:
         cursor = connection.execute(
-            "UPDATE records SET payload = CAST(CAST(payload AS REAL) - ? AS TEXT) WHERE kind = 2",
+            "UPDATE records SET payload = CAST(CAST(CAST(payload AS TEXT) AS REAL) - ? AS BLOB)"
+            " WHERE kind = 2",
             (seconds,),
         )
         assert cursor.rowcount
@@ -111,8 +112,9 @@ async def test_what_had_finished_before_its_deadline_has_finished_in_time(journa
     await interrupt(journal, workflow, 42, gate)
     with sqlite3.connect(file) as connection:
         connection.execute(
-            "INSERT INTO records SELECT run, 'workflow/timed/2:Gate', kind, digest, payload, data"
-            " FROM records WHERE path = 'workflow/timed/1:work'"
+            "INSERT INTO records (run, path, kind, digest, payload, data)"
+            " SELECT run, 'workflow/timed/2:Gate', kind, digest, payload, data FROM records"
+            " WHERE path = 'workflow/timed/1:work'"
         )
     connection.close()
     let_pass(file, 2 * HOUR)
@@ -157,3 +159,43 @@ async def test_a_step_that_waits_in_the_middle_of_a_workflow_goes_on(journal):
     workflow = (step(abs) >> (nap | str) >> list).named("workflow")
     await interrupt(journal, workflow, 42, gate)
     assert await carry_on(journal, workflow) == [42, "42"]
+
+
+async def test_a_step_knows_what_is_left_of_a_deadline(file, journal):
+    gate = Gate()
+
+    @step
+    async def time_left(_: object, context: WorkflowContext) -> float:
+        return context.deadline - context.time()
+
+    run = TimeoutPrimitive(gate >> time_left, 24 * HOUR).named("run")
+    await interrupt(journal, run, 1, gate)
+    let_pass(file, 20 * HOUR)
+    assert 3.9 * HOUR < await carry_on(journal, run) < 4.1 * HOUR
+
+
+async def test_an_attempt_that_was_made_is_not_told_of_again(journal):
+    told = []
+    gate = Gate()
+    budget = RetryBudget(max_tokens=2)
+    flaky = MockPrimitive("flaky", side_effect=[OSError, "done"])
+    retry = RetryPrimitive(flaky >> gate, backoff=constant(0), on_retry=told.append, budget=budget)
+    budget.succeed()
+    with pytest.raises(OSError):  # noqa: PT011 - the budget does not last for a second attempt
+        async with DurableRunner(journal) as runner:
+            await runner.run(retry.named("other"), 1)
+    assert told == []
+
+
+async def test_a_retry_that_had_gone_on_does_so_again_whatever_its_budget(journal):
+    told = []
+    gate = Gate()
+    budget = RetryBudget(max_tokens=4)
+    flaky = MockPrimitive("flaky", side_effect=[OSError, "done"])
+    retry = RetryPrimitive(flaky >> gate, backoff=constant(0), on_retry=told.append, budget=budget)
+    run = retry.named("run")
+    await interrupt(journal, run, 1, gate)
+    for _ in range(4):
+        budget.fail()
+    assert await carry_on(journal, run) == "done"
+    assert [attempt.attempt for attempt in told] == [1]

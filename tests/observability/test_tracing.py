@@ -7,9 +7,7 @@ import anyio
 import anyio.lowlevel
 import pytest
 from opentelemetry import trace
-from opentelemetry.sdk.trace import TracerProvider
-from opentelemetry.sdk.trace.export import SimpleSpanProcessor
-from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from opentelemetry.sdk.trace import SpanProcessor
 
 from plait import (
     FallbackPrimitive,
@@ -20,25 +18,10 @@ from plait import (
     step,
     workflow,
 )
-from plait.durable import DurableRunner
+from plait.durable import DurableRunner, WorkflowChangedError
 from plait.recovery import constant
 
 pytestmark = pytest.mark.anyio
-
-
-@pytest.fixture
-def provider(monkeypatch):
-    """What an application sets up, taken down again after the test."""
-    provider = TracerProvider()
-    monkeypatch.setattr(trace, "_TRACER_PROVIDER", provider)
-    return provider
-
-
-@pytest.fixture
-def spans(provider):
-    exporter = InMemorySpanExporter()
-    provider.add_span_processor(SimpleSpanProcessor(exporter))
-    return exporter.get_finished_spans
 
 
 def tree(spans):
@@ -81,6 +64,7 @@ async def test_a_span_is_named_as_its_primitive_and_says_where_it_is(spans):
         "plait.run_id": "request-7",
         "plait.attempt": 1,
         "plait.workflow": "pipeline",
+        "code.function.name": "test_tracing.double",
     }
 
 
@@ -166,11 +150,51 @@ async def test_without_a_provider_nothing_is_traced():
     assert await current(None) is trace.INVALID_SPAN
 
 
-def test_importing_sets_nothing_up_and_loads_no_sdk():
+def test_importing_sets_nothing_up_and_loads_no_sdk(tmp_path):
     script = (
         "import sys, threading, plait, plait.durable\n"
         "loaded = {name.partition('.')[0] for name in sys.modules}\n"
         "assert not loaded & {'opentelemetry', 'starlette', 'typer', 'rich', 'psycopg', 'redis'}\n"
         "assert threading.active_count() == 1\n"
     )
-    subprocess.run([sys.executable, "-c", script], check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", script], check=True, cwd=tmp_path, capture_output=True
+    )
+    assert (done.stdout, done.stderr) == (b"", b"")
+    assert not list(tmp_path.iterdir())
+
+
+async def test_spans_that_cannot_be_made_fail_no_run(provider, caplog):
+    class Broken(SpanProcessor):
+        def on_start(self, span, parent_context=None):
+            raise KeyError
+
+    @step
+    async def upload(_, context: WorkflowContext) -> str:
+        context.progress(1)
+        return "done"
+
+    provider.add_span_processor(Broken())
+    assert await upload(1) == "done"
+    assert len(caplog.records) == 1
+
+
+async def test_a_run_that_its_journal_stops_says_why(spans, tmp_path):
+    journal = f"sqlite:///{tmp_path}/runs.db"
+    flaky = MockPrimitive("flaky", side_effect=OSError("down"))
+    before = (double >> flaky).named("pipeline")
+    async with DurableRunner(journal, workflows=[before]) as runner:
+        with pytest.raises(OSError, match="down"):
+            await runner.run(before, 1, run_id="r")
+    after = (step(abs) >> flaky).named("pipeline")
+    async with DurableRunner(journal, workflows=[after]) as runner:
+        with pytest.raises(WorkflowChangedError):
+            await (await runner.resume("r")).result()
+    (*_, stopped) = spans()
+    assert stopped.attributes["error.type"] == "plait.durable.WorkflowChangedError"
+    assert "'pipeline/1:" in stopped.status.description
+
+
+async def test_a_child_of_a_run_without_a_trace_has_no_link(spans):
+    await double.execute(1, WorkflowContext(parent_span={"plait-parent-run": "order-42"}))
+    assert not spans()[0].links

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from plait.recovery import constant, exponential
+from plait.recovery import constant, exponential, linear, waits
 
 
 def first(count, backoff):
@@ -20,6 +20,17 @@ def test_exponential_grows_by_a_factor():
     assert first(4, exponential(0.5)) == [0.5, 1, 2, 4]
     assert first(3, exponential(1, factor=3)) == [1, 3, 9]
     assert first(3, exponential(1, factor=1)) == [1, 1, 1]
+
+
+def test_linear_grows_by_the_same_amount():
+    assert first(4, linear(2)) == [2, 4, 6, 8]
+    assert first(4, linear(2, max_delay=5)) == [2, 4, 5, 5]
+
+
+def test_waits_may_be_listed():
+    assert list(waits(0, 0.1, 5)) == [0, 0.1, 5]
+    assert first(4, waits(1).then(constant(9))) == [1, 9, 9, 9]
+    assert waits(1, 2) == waits(1, 2)
 
 
 def test_a_cap_bounds_every_wait():
@@ -66,6 +77,8 @@ def test_a_capped_exponential_never_falls_nor_exceeds_its_cap(base, factor, cap,
         (lambda: exponential(-1), "base=-1 must not be negative"),
         (lambda: exponential(1, factor=0.5), "factor=0.5 must be at least 1"),
         (lambda: exponential(1, max_delay=-1), "max_delay=-1 must not be negative"),
+        (lambda: linear(-1), "step=-1 must not be negative"),
+        (lambda: waits(1, -1), "seconds=-1 must not be negative"),
         (lambda: constant(1).capped(-1), "max_delay=-1 must not be negative"),
         (lambda: constant(1).up_to(-1), "retries=-1 must not be negative"),
         (lambda: constant(math.nan), "seconds=nan"),

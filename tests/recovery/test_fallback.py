@@ -97,3 +97,13 @@ def test_fallback_on_must_be_exceptions_or_a_function():
 def test_its_fallbacks_are_a_list():
     with pytest.raises(TypeError, match="must be a list of primitives"):
         FallbackPrimitive(str, str.title)
+
+
+async def test_observers_are_told_of_each_fallback(runtime):
+    ways = [MockPrimitive("card", side_effect=KeyError), MockPrimitive("cash")]
+    workflow = FallbackPrimitive(MockPrimitive("bank", side_effect=OSError), ways)
+    await workflow.execute(0, runtime.context(workflow_id="pay"))
+    assert runtime.events == [
+        ("fallback", "pay/fallback 1", {"fallback": "card", "error": "OSError"}),
+        ("fallback", "pay/fallback 2", {"fallback": "cash", "error": "OSError"}),
+    ]

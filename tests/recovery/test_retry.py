@@ -1,4 +1,5 @@
 import itertools
+import pickle
 from datetime import timedelta
 
 import anyio
@@ -15,7 +16,7 @@ from plait import (
     WorkflowContext,
     step,
 )
-from plait.recovery import constant, exponential
+from plait.recovery import RetryAttempt, RetryBudget, constant, exponential, no_waiting
 
 pytestmark = pytest.mark.anyio
 
@@ -305,9 +306,138 @@ async def test_retries_nest():
         ({"retry_on": ()}, TypeError, r"retry_on=\(\) must be exception classes"),
         ({"retry_on": (ConnectionError, 3)}, TypeError, "retry_on=.* must be exception classes"),
         ({"retry_on": int}, TypeError, "retry_on=<class 'int'> must be exception classes"),
+        ({"on_retry": 3}, TypeError, "on_retry=3 must be a function of a RetryAttempt"),
+        ({"budget": 3}, TypeError, "budget=3 must be a RetryBudget"),
         ({"retry_on": KeyboardInterrupt}, TypeError, "retry_on=.* must be exception classes"),
     ],
 )
 def test_what_is_out_of_range_is_refused(options, error, message):
     with pytest.raises(error, match=message):
         RetryPrimitive(str, **options)
+
+
+# What is told of each attempt
+
+
+async def test_on_retry_is_told_of_each_failed_attempt_that_another_one_follows(clock):
+    told = []
+    errors = [ConnectionError("one"), KeyError("two"), OSError("three")]
+    retry = RetryPrimitive(
+        MockPrimitive("flaky", side_effect=errors),
+        2,
+        backoff=exponential(1),
+        jitter=False,
+        on_retry=told.append,
+    )
+    with pytest.raises(OSError, match="three"):
+        await retry.execute(0, clock.context(workflow_id="orders"))
+    assert told == [
+        RetryAttempt(1, errors[0], 1.0, "orders/attempt 1"),
+        RetryAttempt(2, errors[1], 2.0, "orders/attempt 2"),
+    ]
+
+
+async def test_on_retry_may_be_async(clock):
+    told = []
+
+    async def tell(attempt):
+        await anyio.lowlevel.checkpoint()
+        told.append(attempt.attempt)
+
+    await RetryPrimitive(failing(2), on_retry=tell).execute(0, clock.context())
+    assert told == [1, 2]
+
+
+async def test_what_on_retry_raises_ends_the_retries(clock):
+    def refuse(attempt):
+        raise RuntimeError("enough") from attempt.error
+
+    mock = failing(9)
+    with pytest.raises(RuntimeError, match="enough"):
+        await RetryPrimitive(mock, on_retry=refuse).execute(0, clock.context())
+    assert mock.call_count == 1
+
+
+async def test_observers_are_told_of_each_retry(clock):
+    retry = RetryPrimitive(failing(2), backoff=constant(3), jitter=False)
+    await retry.execute(0, clock.context(workflow_id="w"))
+    seen = {"wait_seconds": 3, "error": "ConnectionError"}
+    assert clock.events == [
+        ("retry", "w/attempt 1", {"attempt": 1, **seen}),
+        ("retry", "w/attempt 2", {"attempt": 2, **seen}),
+    ]
+
+
+# Budgets
+
+
+async def test_a_budget_that_is_spent_ends_the_retries_at_once(clock):
+    budget = RetryBudget(max_tokens=4)
+    mock = MockPrimitive(side_effect=ConnectionError)
+    retries = [RetryPrimitive(mock, 3, backoff=constant(1), budget=budget) for _ in range(2)]
+    for retry in retries:
+        with pytest.raises(ConnectionError) as caught:
+            await retry.execute(0, clock.context())
+    assert mock.call_count == 3
+    assert caught.value.__notes__[1:] == [
+        "not tried again, as too much fails: <RetryBudget 1 of 4>"
+    ]
+
+
+async def test_successes_fill_a_budget_again(clock):
+    budget = RetryBudget(max_tokens=2, token_ratio=0.5)
+    mock = MockPrimitive(side_effect=[ConnectionError, 1, 2, 3])
+    retry = RetryPrimitive(mock, budget=budget)
+    with pytest.raises(ConnectionError):
+        await retry.execute(0, clock.context())
+    for left in (1.5, 2, 2):
+        await retry.execute(0, clock.context())
+        assert budget.tokens == left
+
+
+async def test_what_is_never_retried_takes_nothing_from_a_budget(clock):
+    budget = RetryBudget(max_tokens=2)
+    with pytest.raises(TypeError):
+        await RetryPrimitive(failing(1, TypeError()), budget=budget).execute(0, clock.context())
+    assert budget.tokens == 2
+
+
+def test_pickled_a_budget_starts_anew():
+    budget = RetryBudget(4, 0.5)
+    budget.fail()
+    assert pickle.loads(pickle.dumps(budget)).tokens == 4
+
+
+@pytest.mark.parametrize("options", [{"max_tokens": 0}, {"token_ratio": -1}])
+def test_the_numbers_of_a_budget_are_positive(options):
+    with pytest.raises(ValueError, match="must be positive"):
+        RetryBudget(**options)
+
+
+# Without waiting
+
+
+async def test_waits_can_be_turned_off_for_a_test():
+    mock = MockPrimitive(side_effect=[BusyError(3600), BusyError(3600), "done"])
+    with no_waiting(), anyio.fail_after(5):
+        assert await RetryPrimitive(mock, backoff=constant(3600))(0) == "done"
+    assert mock.call_count == 3
+
+
+async def test_retries_can_be_bounded_for_a_test():
+    mock = failing(9)
+    with no_waiting(max_retries=5), no_waiting(max_retries=1), pytest.raises(ConnectionError):
+        await RetryPrimitive(mock, 3)(0)
+    assert mock.call_count == 2
+
+
+async def test_waits_come_back_after_the_block(clock):
+    with no_waiting():
+        pass
+    await RetryPrimitive(failing(1), backoff=constant(3), jitter=False).execute(0, clock.context())
+    assert clock.sleeps == [3]
+
+
+def test_the_bound_for_a_test_is_not_negative():
+    with pytest.raises(ValueError, match="max_retries=-1"), no_waiting(max_retries=-1):
+        pass

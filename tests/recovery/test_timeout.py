@@ -12,6 +12,7 @@ from plait import (
     TimeoutPrimitive,
     WorkflowContext,
     step,
+    workflow,
 )
 from plait.primitives import Runtime
 from plait.recovery import constant
@@ -174,3 +175,70 @@ async def test_runs_at_the_same_time_have_deadlines_of_their_own():
 def test_the_deadline_must_be_positive(seconds):
     with pytest.raises(ValueError, match=f"timeout_seconds={seconds} must be positive"):
         TimeoutPrimitive(str, seconds)
+
+
+async def test_observers_are_told_where_the_deadline_passed(runtime):
+    inner = TimeoutPrimitive(MockPrimitive("slow", delay=60), 0.001)
+    with pytest.raises(StepTimeoutError):
+        await TimeoutPrimitive(inner, 60).execute(0, runtime.context(workflow_id="w"))
+    assert runtime.events == [("timeout", "w/timed/timed", {"seconds": 0.001})]
+
+
+# What is inside knows its deadline
+
+
+def left(context):
+    return None if context.deadline is None else context.deadline - context.time()
+
+
+@step
+async def time_left(_: object, context: WorkflowContext) -> float | None:
+    return left(context)
+
+
+async def test_a_step_knows_how_much_time_is_left():
+    assert await time_left(0) is None
+    assert 59 < await TimeoutPrimitive(time_left, 60)(0) <= 60
+    assert 59 < await TimeoutPrimitive(step(abs) >> (time_left | time_left) >> max, 60)(0) <= 60
+    assert await (TimeoutPrimitive(step(abs), 60) >> time_left)(0) is None
+
+
+@pytest.mark.parametrize("seconds", [(30, 60), (60, 30)])
+async def test_of_nested_deadlines_the_nearest_counts(seconds):
+    inner, outer = seconds
+    assert 29 < await TimeoutPrimitive(TimeoutPrimitive(time_left, inner), outer)(0) <= 30
+
+
+async def test_the_deadlines_of_workflows_and_steps_count_too():
+    @workflow(timeout=60)
+    async def run(_: int, context: WorkflowContext) -> list[float | None]:
+        async def inside():
+            return await time_left(0)
+
+        return [await context.within(30, inside), await time_left(0), left(context)]
+
+    near, *far = await run(0)
+    assert 29 < near <= 30
+    assert all(59 < seconds <= 60 for seconds in far)
+
+
+async def test_a_thread_knows_the_deadline():
+    @step(thread=True)
+    def blocking(_: int, context: WorkflowContext) -> float | None:
+        return left(context)
+
+    assert 59 < await TimeoutPrimitive(blocking, 60)(0) <= 60
+
+
+async def test_the_deadline_is_on_the_clock_of_the_run(clock):
+    @step
+    async def deadline(_: int, context: WorkflowContext) -> float | None:
+        return context.deadline
+
+    assert await TimeoutPrimitive(deadline, 60).execute(0, clock.context()) == clock.now + 60
+
+
+async def test_a_task_that_is_cancelled_by_others_too_is_cancelled():
+    with anyio.move_on_after(0.01) as scope:
+        await TimeoutPrimitive(MockPrimitive(delay=60), 0.01)(0)
+    assert scope.cancelled_caught

@@ -6,16 +6,21 @@ from typing import assert_type
 from plait import (
     BatchPrimitive,
     CachePrimitive,
+    CircuitBreaker,
+    CircuitBreakerPrimitive,
+    CompensationPrimitive,
     ConcurrencyLimitPrimitive,
     ConditionalPrimitive,
     Failure,
     FallbackPrimitive,
+    HedgePrimitive,
     MapPrimitive,
     MockPrimitive,
     Outcome,
     ParallelPrimitive,
     RateLimitPrimitive,
     ReducePrimitive,
+    RetryBudget,
     RetryPrimitive,
     RouterPrimitive,
     SequentialPrimitive,
@@ -25,7 +30,7 @@ from plait import (
     step,
 )
 from plait.performance import ConcurrencyLimit, RateLimit, RedisStore
-from plait.recovery import Backoff, constant, exponential
+from plait.recovery import Backoff, RetryAttempt, constant, exponential
 
 
 @step
@@ -62,6 +67,9 @@ assert_type(ConcurrencyLimitPrimitive(length, 10), ConcurrencyLimitPrimitive[str
 assert_type(
     ConcurrencyLimitPrimitive(length, ConcurrencyLimit(1)), ConcurrencyLimitPrimitive[str, int]
 )
+assert_type(CircuitBreakerPrimitive(length), CircuitBreakerPrimitive[str, int])
+assert_type(HedgePrimitive(length, 1), HedgePrimitive[str, int])
+assert_type(CompensationPrimitive(length, double), CompensationPrimitive[str, int])
 assert_type(MapPrimitive(length), MapPrimitive[str, int])
 
 # Of an async function; one that is sync becomes a step first.
@@ -69,11 +77,21 @@ assert_type(RetryPrimitive(length_async), RetryPrimitive[str, int])
 assert_type(TimeoutPrimitive(length_async, 1), TimeoutPrimitive[str, int])
 assert_type(CachePrimitive(length_async, 60), CachePrimitive[str, int])
 assert_type(FallbackPrimitive(length_async, [length]), FallbackPrimitive[str, int])
+assert_type(CircuitBreakerPrimitive(length_async), CircuitBreakerPrimitive[str, int])
+assert_type(HedgePrimitive(length_async, 1), HedgePrimitive[str, int])
+assert_type(CompensationPrimitive(length_async, double), CompensationPrimitive[str, int])
 assert_type(MapPrimitive(length_async), MapPrimitive[str, int])
 
 # In any order, and in compositions.
 assert_type(
     RetryPrimitive(TimeoutPrimitive(CachePrimitive(length, 60), 1)), RetryPrimitive[str, int]
+)
+assert_type(
+    TimeoutPrimitive(RetryPrimitive(CircuitBreakerPrimitive(HedgePrimitive(length, 1))), 10),
+    TimeoutPrimitive[str, int],
+)
+assert_type(
+    CompensationPrimitive(RetryPrimitive(shout), length) >> length, SequentialPrimitive[str, int]
 )
 assert_type(RetryPrimitive(shout >> length), RetryPrimitive[str, int])
 assert_type(RetryPrimitive(length) >> double, SequentialPrimitive[str, int])
@@ -159,11 +177,23 @@ assert_type(
 )
 assert_type((ParallelPrimitive({"a": length}) >> len).run_sync("a"), int)
 
+
 # Options.
+async def tell(attempt: RetryAttempt) -> None:
+    assert_type(attempt.error, Exception)
+
+
 RetryPrimitive(length, 5, backoff=exponential(0.1).capped(30).up_to(5).then(constant(1)))
 RetryPrimitive(length, retry_on=(OSError, KeyError), max_elapsed=60)
 RetryPrimitive(length, retry_on=lambda error: "again" in str(error))
+RetryPrimitive(length, on_retry=tell, budget=RetryBudget(max_tokens=10))
 FallbackPrimitive(length, [length], fallback_on=OSError)
+CircuitBreakerPrimitive(length, failure_rate=0.5, window=10, expected=OSError)
+CircuitBreakerPrimitive(length, recovery_timeout=exponential(5, max_delay=60))
+CircuitBreakerPrimitive(length, breaker=CircuitBreaker("bank", on_change=print))
+CompensationPrimitive(length, shout)  # type: ignore[misc]  # pyright: ignore[reportArgumentType]
+CircuitBreakerPrimitive(length, expected=3)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+RetryPrimitive(length, on_retry=length)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
 CachePrimitive(length, 60, key=str.casefold, max_size=10)
 CachePrimitive(length, lambda text, size: len(text) + size, store=RedisStore("redis://localhost"))
 CachePrimitive(length, 60, on_store_error="shut")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]

@@ -83,6 +83,10 @@ class Backend(Protocol):
         """
         ...
 
+    def shielded(self, call: Callable[[], Coroutine[Any, Any, T]]) -> Coroutine[Any, Any, T]:
+        """Run a call to its end; one that is cancelled meanwhile hears of it then."""
+        ...
+
     def gather(self, calls: Source[T], limit: int | None) -> Coroutine[Any, Any, Gathered[T]]:
         """Run calls at the same time and wait for all of them; a failure cancels the others.
 

@@ -63,6 +63,14 @@ class Waiter(Generic[T]):
         self._event.set()
 
 
+async def shielded(call: Callable[[], Coroutine[Any, Any, T]]) -> T:
+    """Run a call to its end."""
+    results: list[T] = []
+    with anyio.CancelScope(shield=True):
+        results.append(await call())
+    return results[0]
+
+
 def waiter_factory() -> Callable[[], Waiter[Any]]:
     """Makes what one task awaits and another sets."""
     return Waiter

@@ -8,6 +8,8 @@ from contextvars import copy_context
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
+import anyio
+
 from plait.primitives._concurrency._group import (
     DeadlineExceededError,
     Deliver,
@@ -28,16 +30,50 @@ async def sleep(seconds: float) -> None:
 
 
 async def within(seconds: float, call: Callable[[], Awaitable[T]]) -> T:
-    """Run a call under a deadline."""
-    scope = asyncio.timeout(seconds)
+    """Run a call under a deadline: what `asyncio.timeout` does, at less cost."""
+    loop = asyncio.get_running_loop()
+    task = asyncio.current_task(loop)
+    assert task is not None
+    before = task.cancelling()
+    passed: list[bool] = []
+    timer = loop.call_at(loop.time() + seconds, _pass, task, passed)
     try:
-        async with scope:
-            return await call()
-    except TimeoutError as error:
-        # One that the call raised by itself, while it was being cancelled too, has no such cause.
-        if scope.expired() and isinstance(error.__cause__, asyncio.CancelledError):
+        return await call()
+    except asyncio.CancelledError as error:
+        # Where somebody else has cancelled the task as well, that is what counts.
+        if passed and task.uncancel() <= before:
+            passed.clear()
             raise DeadlineExceededError(call) from error
+        passed.clear()
         raise
+    finally:
+        timer.cancel()
+        if passed:
+            task.uncancel()
+
+
+def _pass(task: asyncio.Task[Any], passed: list[bool]) -> None:
+    passed.append(True)
+    task.cancel()
+
+
+async def shielded(call: Callable[[], Coroutine[Any, Any, T]]) -> T:
+    """Run a call to its end."""
+    # In a task of its own: no scope keeps `Task.cancel` from what a task awaits.
+    task = asyncio.get_running_loop().create_task(call())
+    cancelled: asyncio.CancelledError | None = None
+    with anyio.CancelScope(shield=True):
+        while not task.done():
+            try:
+                await asyncio.wait((task,))
+            except asyncio.CancelledError as error:
+                cancelled = error
+    if cancelled is None:
+        return task.result()
+    failure = None if task.cancelled() else task.exception()
+    if failure is not None and not isinstance(failure, Exception):
+        raise failure
+    raise cancelled
 
 
 def waiter_factory() -> Callable[[], asyncio.Future[Any]]:

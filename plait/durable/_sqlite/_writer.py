@@ -7,11 +7,13 @@ import sqlite3
 import threading
 import time
 from collections import deque
+from enum import Enum
 from functools import partial
 from itertools import chain
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 from plait.durable._errors import JournalError
+from plait.durable._measures import CommitMetrics
 from plait.primitives._concurrency import backend
 
 if TYPE_CHECKING:
@@ -23,17 +25,32 @@ T = TypeVar("T")
 
 Work: TypeAlias = "Callable[[sqlite3.Connection], Any]"
 
-_ROWS_AT_ONCE = 64
-"""A statement for many rows lets go of the interpreter's lock once, and not once for each row."""
+
+class Uses(Enum):
+    """What a function in a transaction has to do with the rows that were handed in."""
+
+    NOTHING = 0
+    """It may be called before those are written that were handed in before it."""
+    ROWS = 1
+    """It reads or writes rows, and is called when those before it have been written."""
+    READS = 2
+    """As ROWS, and it writes nothing: it neither needs the lock for writing nor the lease."""
 
 
-_Outcome: TypeAlias = "tuple[Waiter[Any], Any, Exception | None]"
+_Item: TypeAlias = "tuple[Waiter[Any], tuple[Any, ...] | None, Work | None, Uses]"
+_Outcome: TypeAlias = "tuple[Waiter[Any], Any, BaseException | None]"
+
+# A statement for many rows lets go of the interpreter's lock once, and not once for each row: a
+# busy event loop keeps it for up to five milliseconds each time.
+_ROWS_AT_ONCE = (256, 64, 16, 4, 1)
 
 
-class _Item(NamedTuple):
-    row: tuple[Any, ...] | None
-    work: Work | None
-    waiter: Waiter[Any]
+class RefusedError(Exception):
+    """Raised by a function that has written nothing: its `__cause__` goes to whoever asked."""
+
+
+class UndoneError(Exception):
+    """Raised by a function whose transaction is gone: its `__cause__` goes to whoever asked."""
 
 
 class GroupCommitter:
@@ -46,6 +63,7 @@ class GroupCommitter:
         guard: Called at the start of each transaction; raises `JournalError` to refuse it.
         beat: Called in a transaction of its own, every `beat_seconds`.
         beat_seconds: How often that is.
+        explain: Makes what the user is told of an error of the database.
     """
 
     def __init__(
@@ -57,20 +75,23 @@ class GroupCommitter:
         guard: Work,
         beat: Work,
         beat_seconds: float,
+        explain: Callable[[Exception], JournalError],
     ) -> None:
         self._connect = connect
         values = f"({', '.join('?' * columns)})"
-        self._insert_one = f"{insert} {values}"
-        self._insert_many = f"{insert} {', '.join([values] * _ROWS_AT_ONCE)}"
+        self._inserts = [(n, f"{insert} {', '.join([values] * n)}") for n in _ROWS_AT_ONCE]
         self._guard = guard
         self._beat = beat
         self._beat_seconds = beat_seconds
+        self._explain = explain
         self._items: deque[_Item] = deque()
+        self._metrics = CommitMetrics()
         self._wake: queue.SimpleQueue[bool] = queue.SimpleQueue()
-        self._is_woken = False
+        self._is_woken = self._is_busy = False
         self._call_soon = backend().call_soon()
         self._new_waiter = backend().waiter_factory()
         self._ended = self._new_waiter()
+        self._metrics = CommitMetrics()
 
     def start(self) -> Awaitable[None]:
         """Start the thread; awaiting the answer waits until the connection is open."""
@@ -78,25 +99,33 @@ class GroupCommitter:
         # A daemon, so that a program that ends without `stop` is not kept from ending.
         thread = threading.Thread(target=self._run, args=(opened,), daemon=True)
         thread.name = "plait-journal"
+        # A clock that jumps when its event loop is idle has to know that it only seems to be.
+        vars(thread)["owes_answer"] = lambda: self._is_woken or self._is_busy
+        self._is_busy = True
         thread.start()
         return opened
 
     def stop(self) -> Awaitable[None]:
         """Commit what was handed in, and end; awaiting the answer waits until it has."""
+        self._is_woken = True
         self._wake.put(True)
         return self._ended
 
     def append(self, row: tuple[Any, ...]) -> Waiter[None]:
         """Hand in a row; awaiting the answer waits until it is on disk."""
-        return self._submit(row, None)
-
-    def submit(self, work: Callable[[sqlite3.Connection], T]) -> Waiter[T]:
-        """Hand in a function to be called in a transaction; the answer is what it returns."""
-        return self._submit(None, work)
-
-    def _submit(self, row: tuple[Any, ...] | None, work: Work | None) -> Waiter[Any]:
         waiter = self._new_waiter()
-        self._items.append(_Item(row, work, waiter))
+        self._items.append((waiter, row, None, Uses.NOTHING))
+        if not self._is_woken:
+            self._is_woken = True
+            self._wake.put(False)
+        return waiter
+
+    def submit(
+        self, work: Callable[[sqlite3.Connection], T], uses: Uses = Uses.NOTHING
+    ) -> Waiter[T]:
+        """Hand in a function to be called in a transaction; the answer is what it returns."""
+        waiter = self._new_waiter()
+        self._items.append((waiter, None, work, uses))
         if not self._is_woken:
             self._is_woken = True
             self._wake.put(False)
@@ -106,10 +135,11 @@ class GroupCommitter:
         try:
             connection = self._connect()
         except Exception as error:  # noqa: BLE001 - handed to whoever waits for the journal to open
-            failed = (opened, None, as_journal_error(error))
+            failed = (opened, None, self._explain(error))
             self._call_soon(partial(_settle, [failed, (self._ended, None, None)]))
             return
         self._call_soon(partial(_settle, [(opened, None, None)]))
+        self._is_busy = False
         try:
             self._serve(connection)
         finally:
@@ -125,47 +155,70 @@ class GroupCommitter:
                 is_last = False
             if time.monotonic() >= next_beat:
                 next_beat = time.monotonic() + self._beat_seconds
-                self._commit(connection, [_Item(None, self._beat, self._ended)])
-            self._is_woken = False
-            items = [self._items.popleft() for _ in range(len(self._items))]
+                self._commit(connection, [(self._ended, None, self._beat, Uses.NOTHING)])
+            self._is_busy, self._is_woken = True, False
+            take = self._items.popleft
+            items = [take() for _ in range(len(self._items))]
             if items:
+                began = time.perf_counter()
                 self._call_soon(partial(_settle, self._commit(connection, items)))
+                self._metrics.committed(len(items), time.perf_counter() - began)
+            self._is_busy = is_last
 
     def _commit(self, connection: sqlite3.Connection, items: Sequence[_Item]) -> list[_Outcome]:
+        reads_only = all(uses is Uses.READS for _, _, _, uses in items)
         try:
-            connection.execute("BEGIN IMMEDIATE")
-            self._guard(connection)
-            self._insert(connection, [item.row for item in items if item.row is not None])
-            outcomes = [_work(connection, item) for item in items]
+            if reads_only:
+                connection.execute("BEGIN")
+            else:
+                connection.execute("BEGIN IMMEDIATE")
+                self._guard(connection)
+        except Exception as error:  # noqa: BLE001 - handed to those who wait for these items
+            _roll_back(connection)
+            return [(waiter, None, self._explain(error)) for waiter, _, _, _ in items]
+        try:
+            outcomes = self._write(connection, items)
             connection.execute("COMMIT")
         except Exception as error:  # noqa: BLE001 - handed to those who wait for these items
-            if connection.in_transaction:
-                connection.execute("ROLLBACK")
-            if len(items) > 1 and not isinstance(error, JournalError):
+            _roll_back(connection)
+            if len(items) > 1:
                 # One that cannot be written must not keep the others from it.
                 return list(chain.from_iterable(self._commit(connection, [i]) for i in items))
-            return [(item.waiter, None, as_journal_error(error)) for item in items]
+            told = error.__cause__ if isinstance(error, UndoneError) else self._explain(error)
+            return [(items[0][0], None, told)]
+        return outcomes
+
+    def _write(self, connection: sqlite3.Connection, items: Sequence[_Item]) -> list[_Outcome]:
+        rows: list[tuple[Any, ...]] = []
+        outcomes: list[_Outcome] = []
+        for waiter, row, work, uses in items:
+            if row is not None:
+                rows.append(row)
+                outcomes.append((waiter, None, None))
+                continue
+            assert work is not None
+            if rows and uses is not Uses.NOTHING:
+                self._insert(connection, rows)
+                rows = []
+            try:
+                outcomes.append((waiter, work(connection), None))
+            except RefusedError as refused:
+                outcomes.append((waiter, None, refused.__cause__))
+        self._insert(connection, rows)
         return outcomes
 
     def _insert(self, connection: sqlite3.Connection, rows: Sequence[tuple[Any, ...]]) -> None:
-        many = len(rows) - len(rows) % _ROWS_AT_ONCE
-        for start in range(0, many, _ROWS_AT_ONCE):
-            values = chain.from_iterable(rows[start : start + _ROWS_AT_ONCE])
-            connection.execute(self._insert_many, tuple(values))
-        connection.executemany(self._insert_one, rows[many:])
+        start = 0
+        for many, statement in self._inserts:
+            while len(rows) - start >= many:
+                values = chain.from_iterable(rows[start : start + many])
+                connection.execute(statement, tuple(values))
+                start += many
 
 
-def as_journal_error(error: Exception) -> JournalError:
-    """What a user is told of an error of the database."""
-    if isinstance(error, JournalError):
-        return error
-    made = JournalError(f"the journal could not be written or read: {error}")
-    made.__cause__ = error
-    return made
-
-
-def _work(connection: sqlite3.Connection, item: _Item) -> _Outcome:
-    return (item.waiter, None if item.work is None else item.work(connection), None)
+def _roll_back(connection: sqlite3.Connection) -> None:
+    if connection.in_transaction:
+        connection.execute("ROLLBACK")
 
 
 def _settle(outcomes: Sequence[_Outcome]) -> None:

@@ -1,0 +1,402 @@
+"""Executes runs: takes them from the journal, carries them out, and lets go of those that wait."""
+
+from __future__ import annotations
+
+import math
+from contextvars import ContextVar
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import anyio
+import anyio.abc
+
+from plait.durable._codec import encode_error
+from plait.durable._errors import JournalError, RunCancelledError
+from plait.durable._recorder import suspended
+from plait.durable._runtime import DurableRuntime
+from plait.durable._topics import Topics, end_topic
+from plait.primitives import Failure, Outcome, Success, WorkflowContext, failed_path
+from plait.primitives._context import current_context
+from plait.primitives._errors import Abort
+from plait.primitives._polling import is_polling
+from plait.primitives._services import EVENT_LOOP
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine, Mapping, Sequence
+
+    from plait.durable._blobs import Blobs
+    from plait.durable._codec import Codec
+    from plait.durable._journal import Journal, QueueLimits, Record, RunStatus, StoredRun, Wait
+    from plait.durable._recorder import Durability
+    from plait.primitives import WorkflowPrimitive
+
+_RUNS_AT_ONCE = 1000
+"""How many runs are taken from the journal in one transaction."""
+_POLL_SECONDS = 1.0
+"""How often to look for runs whose runner is gone, which nothing tells of."""
+
+current_run: ContextVar[DurableRuntime | None] = ContextVar("plait_run", default=None)
+"""The run that the code which is asked now belongs to."""
+
+
+class Ending:
+    """What is left of a run once it is out of memory, for those who wait for it.
+
+    Args:
+        runtime: What executes it.
+    """
+
+    def __init__(self, runtime: DurableRuntime) -> None:
+        self.ended = anyio.Event()
+        self.outcome: Outcome[Any] | None = None
+        """How it ended; None where it was let go to wait."""
+        self._runtime: DurableRuntime | None = runtime
+        self._counts = (0, 0)
+
+    @property
+    def counts(self) -> tuple[int, int]:
+        """How many nodes were replayed and how many executed."""
+        runtime = self._runtime
+        return self._counts if runtime is None else (runtime.replayed, runtime.executed)
+
+    def set(self) -> None:
+        """Tell that the run has ended, or left memory."""
+        self._counts, self._runtime = self.counts, None
+        self.ended.set()
+
+
+class Execution:
+    """A run that this runner executes.
+
+    Args:
+        workflow: Its workflow.
+        stored: What the journal says of it.
+        records: What is recorded of it.
+        runtime: What executes it.
+    """
+
+    def __init__(
+        self,
+        workflow: WorkflowPrimitive[Any, Any],
+        stored: StoredRun,
+        records: Sequence[Record],
+        runtime: DurableRuntime,
+    ) -> None:
+        self.workflow = workflow
+        self.stored = stored
+        self.records = records
+        self.runtime = runtime
+        self.ending = Ending(runtime)
+        self.waits: list[Wait] | None = None
+        """What it was let go to wait for."""
+        self.idle_since = ((-1, -1), 0.0)
+        """What it had done, and when, as it began to do nothing but wait."""
+        self.is_over = False
+        """Whether the journal is told how it ended, or that it waits."""
+
+    def let_go(self) -> None:
+        """Have it leave memory."""
+        self.runtime.let_go()
+
+    async def restored(self, codec: Codec, blobs: Blobs) -> tuple[WorkflowContext, Any]:
+        """The context and the input that it was started with, with what is recorded loaded.
+
+        Raises:
+            JournalError: Something cannot be decoded, or a blob is missing.
+        """
+        runtime, start = self.runtime, self.stored.start
+        payload = await blobs.get(start.payload, start.run_id)
+        try:
+            shared, input_data = codec.decode(start.context), codec.decode(payload)
+        except ValueError as error:
+            msg = f"what run {start.run_id!r} was started with cannot be decoded: {error}"
+            raise JournalError(msg) from error
+        origin = shared.pop("origin", None)
+        context = WorkflowContext(workflow_id=start.workflow, parent_span=origin, **shared)
+        context._runtime = runtime
+        context._run.run_id = start.run_id
+        await runtime.load(self.records, context.data)
+        self.records = ()
+        return context, input_data
+
+
+class Executor:
+    """Executes the runs of some workflows over a journal.
+
+    Args:
+        journal: Where the runs are.
+        codec: How values are encoded.
+        blobs: Where large payloads go.
+        workflows: What is executed, by the name that runs know it by.
+        queues: The limits of queues.
+        suspend_after: How long a run that does nothing but wait stays in memory, in seconds.
+        durability: How soon records are on disk.
+    """
+
+    def __init__(
+        self,
+        journal: Journal,
+        codec: Codec,
+        blobs: Blobs,
+        workflows: Mapping[str, WorkflowPrimitive[Any, Any]],
+        queues: Sequence[QueueLimits],
+        *,
+        suspend_after: float,
+        durability: Durability,
+    ) -> None:
+        self.journal = journal
+        self.codec = codec
+        self.blobs = blobs
+        self.workflows = workflows
+        self._queues = queues
+        self._suspend_after = suspend_after
+        self._durability = durability
+        self.topics = Topics()
+        self.executions: dict[str, Execution] = {}
+        self._idle: dict[Execution, float] = {}
+        self._is_to_claim = True
+        self._is_leaving = False
+        self._nudged = anyio.Event()
+        self.awaited: dict[str, dict[str, list[Any]]] = {}
+        """For which payload types the runs of a workflow have waited here, by the signals."""
+        # What a new context is given: the runner's time is that of its runs.
+        self._clock = WorkflowContext()._runtime or EVENT_LOOP
+
+    def timestamp(self) -> float:
+        """Seconds since the epoch."""
+        return self._clock.timestamp()
+
+    def begin(self, task_group: anyio.abc.TaskGroup) -> None:
+        """Begin to take runs from the journal."""
+        self._task_group = task_group
+        self._is_leaving = False
+        task_group.start_soon(self._look_for_work)
+        task_group.start_soon(self._listen)
+
+    async def leave(self, grace_seconds: float) -> None:
+        """Wait a while for the runs that are under way, then let go of them."""
+        self._is_leaving = True
+        try:
+            with anyio.move_on_after(grace_seconds):
+                while self.executions:
+                    await self._one_ended()
+        finally:
+            with anyio.CancelScope(shield=True):
+                while self.executions:
+                    for execution in self.executions.values():
+                        run_id = execution.stored.start.run_id
+                        execution.ending.outcome = Failure(suspended(run_id))
+                        execution.let_go()
+                    await self._one_ended()
+
+    async def _one_ended(self) -> None:
+        await next(iter(self.executions.values())).ending.ended.wait()
+
+    def nudge(self) -> None:
+        """Have the journal looked at for runs that are due."""
+        self._is_to_claim = True
+        self._nudged.set()
+
+    async def claim(self) -> float | None:
+        """Take runs that are to be executed, and begin with them; when the next one is due."""
+        while not self._is_leaving:
+            self._is_to_claim = False
+            claimed = await self.journal.claim(
+                self.workflows, self._queues, self.timestamp(), _RUNS_AT_ONCE
+            )
+            for stored, records in claimed.runs:
+                self.launch(stored, records)
+            if len(claimed.runs) < _RUNS_AT_ONCE:
+                return claimed.next_due
+        return None
+
+    def launch(self, stored: StoredRun, records: Sequence[Record]) -> Execution:
+        """Execute a run that this runner has claimed."""
+        execution = self.executions.get(stored.start.run_id)
+        # One that is over has told the journal so, which gives the run out again at once.
+        if execution is not None and not execution.is_over:
+            return execution
+        runtime = self.runtime(stored)
+        workflow = self.workflows[stored.start.workflow]
+        execution = Execution(workflow, stored, records, runtime)
+        runtime.is_new = not records
+        runtime.on_idle = partial(self._note_idle, execution)
+        self.executions[stored.start.run_id] = execution
+        self._task_group.start_soon(self._execute, execution)
+        return execution
+
+    def runtime(self, stored: StoredRun) -> DurableRuntime:
+        """What executes a run."""
+        return DurableRuntime(
+            self.journal,
+            stored,
+            self.codec,
+            self.blobs,
+            WorkflowContext()._runtime,
+            topics=self.topics,
+            spawn=self._spawn,
+            awaited=self.awaited.setdefault(stored.start.workflow, {}),
+            durability=self._durability,
+        )
+
+    def _spawn(self, call: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        self._task_group.start_soon(call)
+
+    async def _execute(self, execution: Execution) -> None:
+        runtime, run_id = execution.runtime, execution.stored.start.run_id
+        current_run.set(runtime)
+        current_context.set(None)
+        try:
+            await self._carry_out(execution)
+            if execution.ending.outcome is None:
+                await self._stopped(execution)
+        except JournalError as error:
+            execution.ending.outcome = Failure(error)
+        except Abort as abort:
+            # What was noted before could not be written when it came to keep how it ended.
+            execution.ending.outcome = Failure(abort.error)
+        finally:
+            runtime.is_closing = True
+            self._idle.pop(execution, None)
+            if self.executions.get(run_id) is execution:
+                del self.executions[run_id]
+            execution.ending.set()
+            self.topics.publish(end_topic(run_id))
+            if execution.stored.start.queue is not None:
+                self.nudge()
+
+    async def _carry_out(self, execution: Execution) -> None:
+        """Execute a run until it has ended, or something ends it from inside or outside."""
+        runtime = execution.runtime
+        try:
+            with runtime.stop:
+                context, input_data = await execution.restored(self.codec, self.blobs)
+                outcome, payload = await self._outcome(execution, input_data, context)
+                # Whatever code of the user's makes of being ended is not how the run ended.
+                if not runtime.is_closing:
+                    # It has ended: who asks it to stop now comes too late.
+                    with anyio.CancelScope(shield=True):
+                        await self._finish(execution, outcome, payload, runtime.to_do_again())
+        except JournalError:
+            raise
+        except BaseException as error:
+            if abort_in(error) is None:
+                raise
+
+    async def _outcome(
+        self, execution: Execution, input_data: object, context: WorkflowContext
+    ) -> tuple[Outcome[Any], bytes]:
+        try:
+            result = await execution.workflow.execute(input_data, context)
+            return Success(result), self.codec.encode(result, execution.workflow)
+        except Exception as error:  # noqa: BLE001 - kept as the run's outcome
+            return Failure(error), encode_error(self.codec, error)
+
+    async def _finish(
+        self, execution: Execution, outcome: Outcome[Any], payload: bytes, to_do_again: list[str]
+    ) -> None:
+        run_id = execution.stored.start.run_id
+        status: RunStatus = "completed"
+        failures: list[str] = []
+        if isinstance(outcome, Failure):
+            error = outcome.error
+            is_cancelled = isinstance(error, RunCancelledError) and error.run_id == run_id
+            status = "cancelled" if is_cancelled else "failed"
+            failures = sorted({*to_do_again, failed_path(error) or ""})
+        await execution.runtime.say()
+        await execution.runtime.flush()
+        payload = await self.blobs.put(payload)
+        execution.is_over = True
+        await self.journal.finish(execution.stored.key, status, payload, failures, self.timestamp())
+        execution.ending.outcome = outcome
+        if failures:
+            # It may have held entities; what it had is free now.
+            self.topics.publish_all()
+
+    async def _stopped(self, execution: Execution) -> None:
+        """Keep that a run was cancelled, or what it waits for out of memory."""
+        runtime, stored = execution.runtime, execution.stored
+        if runtime.aborted_by is not None:
+            # It is left as it is: what is wrong may be mended.
+            execution.ending.outcome = Failure(runtime.aborted_by)
+            return
+        with anyio.CancelScope(shield=True):
+            if execution.waits is None:
+                error = RunCancelledError(stored.start.run_id)
+                payload = encode_error(self.codec, error)
+                await self._finish(execution, Failure(error), payload, runtime.to_do_again())
+            else:
+                await runtime.say()
+                await runtime.flush()
+                execution.is_over = True
+                await self.journal.suspend(stored.key, execution.waits, self.timestamp())
+                # Something may have come meanwhile.
+                self.nudge()
+
+    def _note_idle(self, execution: Execution, is_idle: bool) -> None:
+        if not is_idle:
+            self._idle.pop(execution, None)
+        elif execution not in self._idle:
+            if not self._idle:
+                self._nudged.set()
+            # Who looks whether something came, and finds nothing, has not done anything.
+            counts, since = execution.idle_since
+            if counts != execution.ending.counts:
+                since = self._clock.time()
+            execution.idle_since = (execution.ending.counts, since)
+            self._idle[execution] = since
+
+    def _suspend_idle(self) -> float:
+        """Let go of the runs that do nothing but wait; in how many seconds to do so again."""
+        now, wall = self._clock.time(), self.timestamp()
+        for execution, since in list(self._idle.items()):
+            if now - since < self._suspend_after:
+                continue
+            ends = [wait.until for wait in execution.runtime.waits if wait.until is not None]
+            if ends and min(ends) - wall < self._suspend_after:
+                # Soon over: replaying it would cost more than keeping it.
+                self._idle[execution] = self._idle.pop(execution) + self._suspend_after
+                continue
+            del self._idle[execution]
+            execution.waits = execution.runtime.waits
+            execution.let_go()
+        ends_idling = [since + self._suspend_after - now for since in self._idle.values()]
+        return min(ends_idling, default=math.inf)
+
+    async def _look_for_work(self) -> None:
+        next_due: float | None = None
+        while True:
+            try:
+                if self._is_to_claim or (next_due or 0) <= self.timestamp():
+                    next_due = await self.claim()
+                    for run_id in await self.journal.cancelled():
+                        if run_id in self.executions:
+                            self.executions[run_id].runtime.cancel()
+            except JournalError:
+                # The runs that need it say so; this may be over when it is asked again.
+                next_due = None
+            seconds = self._suspend_idle()
+            if next_due is not None:
+                seconds = min(seconds, max(0.0, next_due - self.timestamp()))
+            with anyio.move_on_after(seconds) as waited:
+                await self._nudged.wait()
+            self._nudged = anyio.Event()
+            self._is_to_claim |= waited.cancelled_caught
+
+    async def _listen(self) -> None:
+        """Have everybody look again when another process wrote something, and now and then."""
+        is_polling.set(True)
+        while True:
+            try:
+                if await self.journal.changed(_POLL_SECONDS):
+                    self.topics.publish_all()
+            except JournalError:
+                await anyio.sleep(_POLL_SECONDS)
+            self.nudge()
+
+
+def abort_in(error: BaseException) -> Abort | None:
+    """What ended a run from inside of it, also out of a task group of the user's."""
+    if isinstance(error, BaseExceptionGroup):
+        return next(filter(None, map(abort_in, error.exceptions)), None)
+    return error if isinstance(error, Abort) else None

@@ -1,0 +1,195 @@
+"""What a journal says that a run has done: what its next execution is told."""
+
+from __future__ import annotations
+
+import re
+from collections import deque
+from hashlib import blake2b
+from typing import TYPE_CHECKING
+
+from plait.durable._data import below
+from plait.durable._journal import Kind
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from plait.durable._journal import Record
+
+_NAME = re.compile(r"(/\d+):[^/\[#]*")
+_CALL = re.compile(r"(.*)/(\d+):([^/\[#]*)")
+_MARK = 4
+"""How many bytes of a call's digest say after which other call it was made."""
+_ORDINAL = 3
+"""How many bytes of it say which it is of those that are alike."""
+
+
+class History:
+    """A run's records, found by path.
+
+    Args:
+        records: The records, in the order they were written.
+    """
+
+    def __init__(self, records: Sequence[Record]) -> None:
+        # A call that has ended since has a later record at the same path.
+        self._records = {r.path: r for r in records if r.kind != Kind.DATA}
+        # The same place under another name is a workflow that was changed.
+        self._places = {
+            _NAME.sub(r"\1", path): path
+            for path, record in self._records.items()
+            if record.kind in (Kind.VALUE, Kind.ERROR)
+        }
+        self._calls: dict[str, Calls] | None = None
+        self._sorted: list[str] | None = None
+
+    def __bool__(self) -> bool:
+        return bool(self._records)
+
+    def find(self, path: str) -> Record | None:
+        """What is recorded at a path."""
+        return self._records.get(path)
+
+    def outcome(self, path: str) -> Record | None:
+        """How the node at a path ended, where it has."""
+        record = self._records.get(path)
+        return None if record is None or record.kind == Kind.CALL else record
+
+    def reaches(self, path: str) -> bool:
+        """Whether something is recorded of a node or below it."""
+        if self._sorted is None:
+            self._sorted = sorted(self._records)
+        return path in self._records or any(
+            part.start < part.stop for part in below(self._sorted, path)
+        )
+
+    def held(self, what: str, until: str) -> dict[str, str]:
+        """The paths of what was taken and not given back, by what was taken."""
+        return {
+            "entity:" + path.partition(what)[2]: path
+            for path, record in self._records.items()
+            if what in path
+            and record.kind == Kind.VALUE
+            and not path.endswith(until)
+            and path + until not in self._records
+        }
+
+    def failures_down_to(self, path: str) -> list[str]:
+        """The nodes above one, and that one, that are recorded to have failed."""
+        return [
+            above
+            for above, record in self._records.items()
+            if (record.kind == Kind.ERROR and path.startswith((f"{above}/", f"{above}[")))
+            or above == path
+        ]
+
+    def renamed(self, path: str) -> str | None:
+        """The path of another node that is recorded at the place of the one at this path."""
+        return self._places.get(_NAME.sub(r"\1", path))
+
+    def calls(self, parent: str) -> Calls:
+        """The calls that the body of a node is recorded to have made."""
+        if self._calls is None:
+            self._calls = {}
+            for path, record in self._records.items():
+                if match := _CALL.fullmatch(path):
+                    above, number, label = match.groups()
+                    calls = self._calls.setdefault(above, Calls(above))
+                    calls.add(int(number), label, record)
+        return self._calls.setdefault(parent, Calls(parent))
+
+
+class Calls:
+    """The calls that imperative code makes, and those that it is recorded to have made.
+
+    A replay finds a call again by what it is (its name, its input, and the call that its own task
+    made before), not by when it is made: tasks may interleave differently. Of calls that are alike
+    in all of that, each has an ordinal, so that one which was under way keeps its own.
+
+    Args:
+        parent: The path of the node whose code makes them.
+    """
+
+    def __init__(self, parent: str) -> None:
+        self._parent = parent
+        self._unmade: dict[tuple[str, bytes], deque[tuple[int, bytes]]] = {}
+        self._after: dict[bytes, list[int]] = {}
+        self._labels: dict[int, str] = {}
+        self._taken: set[int] = set()
+        self._ordinals: dict[tuple[str, bytes], set[int]] = {}
+        self.has_failures = False
+        self.made = 0
+        """How many of the recorded calls have been made again."""
+
+    def add(self, number: int, label: str, record: Record) -> None:
+        """Take a record into account."""
+        alike, ordinal = record.digest[:-_ORDINAL], record.digest[-_ORDINAL:]
+        self._taken.add(number)
+        self._labels[number] = label
+        self._unmade.setdefault((label, alike), deque()).append((number, record.digest))
+        self._ordinals.setdefault((label, alike), set()).add(int.from_bytes(ordinal, "big"))
+        self._after.setdefault(alike[-_MARK:], []).append(number)
+        self.has_failures |= record.kind in (Kind.ERROR, Kind.CANCELLED)
+
+    def claim(self, label: str, alike: bytes) -> tuple[int, bytes] | None:
+        """The number and digest of a recorded call, which nobody else gets from now on."""
+        recorded = self._unmade.get((label, alike))
+        if not recorded:
+            return None
+        number, digest = recorded.popleft()
+        self._after[alike[-_MARK:]].remove(number)
+        self.made += 1
+        return number, digest
+
+    def unmade(self, alike: bytes) -> str | None:
+        """The path of the first call recorded at the same point of the code and not made yet."""
+        numbers = self._after.get(alike[-_MARK:])
+        if not numbers:
+            return None
+        number = min(numbers)
+        return f"{self._parent}/{number}:{self._labels[number]}"
+
+    def take(self, wanted: int, label: str, alike: bytes) -> tuple[int, bytes]:
+        """The number and digest of a call that is not recorded; the wanted one where it is free."""
+        number = wanted if wanted not in self._taken else _first_free(self._taken)
+        self._taken.add(number)
+        ordinals = self._ordinals.setdefault((label, alike), set())
+        ordinal = _first_free(ordinals)
+        ordinals.add(ordinal)
+        return number, alike + ordinal.to_bytes(_ORDINAL, "big")
+
+
+def _first_free(taken: set[int]) -> int:
+    number = len(taken) + 1
+    if number not in taken:
+        return number
+    number = 1
+    while number in taken:
+        number += 1
+    return number
+
+
+def name_of(label: str, digest: bytes) -> str:
+    """What a call is known by wherever it is made: its name, what it is, and which one of those."""
+    ordinal = int.from_bytes(digest[-_ORDINAL:], "big")
+    name = f"{label}~{blake2b(digest[:-_ORDINAL], digest_size=5).hexdigest()}"
+    return name if ordinal == 1 else f"{name}.{ordinal}"
+
+
+def call_digest(input_digest: bytes, previous: str) -> bytes:
+    """What a call is recognised by, but for its ordinal.
+
+    Args:
+        input_digest: The digest of its input.
+        previous: The path of the call that its task made before; empty for none.
+    """
+    return input_digest + mark_of(previous)
+
+
+def mark_of(path: str) -> bytes:
+    """What stands for a call in the digests of those that its task makes next."""
+    return blake2b(path.encode(), digest_size=_MARK).digest()
+
+
+def mark_in(digest: bytes) -> bytes:
+    """What a call's digest says of the call before it."""
+    return digest[-_MARK - _ORDINAL : -_ORDINAL]

@@ -1,0 +1,368 @@
+"""What a run is told and tells: signals, events, other runs' ends, entities, progress."""
+
+from __future__ import annotations
+
+from collections import deque
+from contextlib import asynccontextmanager
+from contextvars import ContextVar
+from functools import partial
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import anyio
+
+from plait.durable._codec import encode_error
+from plait.durable._errors import JournalError, WorkflowChangedError
+from plait.durable._journal import Kind, Wait
+from plait.durable._topics import end_topic, entity_topic, event_topic, signal_topic
+from plait.durable._waits import Waits
+from plait.primitives import Failure, StepTimeoutError, Success
+from plait.primitives._concurrency import DeadlineExceededError
+from plait.primitives._outside import SignalPayloadError, checked_payload
+from plait.primitives._references import full_name
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+
+    from plait.durable._journal import Record
+    from plait.primitives import Outcome, WorkflowContext
+    from plait.primitives._runtime import Attribute
+
+T = TypeVar("T")
+
+_PROGRESS_SECONDS = 0.5
+"""How often at the most what is said of progress is kept."""
+
+_held: ContextVar[tuple[str, ...]] = ContextVar("plait_entities", default=())
+"""The entities that the code which is asked now holds."""
+
+
+class Messages(Waits):
+    """What a run and the world outside say to each other.
+
+    Args:
+        awaited: Learns for which payload types the run waits, by the names of signals.
+    """
+
+    def __init__(self, *args: Any, awaited: dict[str, list[Any]], **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._awaited = awaited
+        self._handed_back: dict[str, deque[bytes]] = {}
+        self._holders: dict[str, str] | None = None
+        self._said: dict[str, Any] | None = None
+        self._is_saying = False
+
+    async def wait_for(
+        self, signal: str, payload_type: Any, timeout: float | None, context: WorkflowContext
+    ) -> Any:
+        """Wait for a signal; it is taken and recorded at once."""
+        path = self._own_place(context, "signal", signal)
+        types = self._awaited.setdefault(signal, [])
+        if payload_type not in types:
+            types.append(payload_type)
+        with self._giving_up(path):
+            payload = await self._signal(signal, timeout, path, context)
+        if payload is None:
+            self._failed_at(path, context)
+            raise DeadlineExceededError(signal)
+        try:
+            return checked_payload(signal, self._decoded(path, payload), payload_type)
+        except SignalPayloadError:
+            self._failed_at(path, context)
+            raise
+
+    async def set_event(self, name: str, value: Any, context: WorkflowContext) -> None:
+        """Publish a value, once."""
+        path = self._own_place(context, "event", name)
+        if self._history.find(path) is None:
+            self._refuse_when_closing(path)
+            payload = await self._on_disk(self._blobs.put(self._codec.encode(value)))
+            record = self._record(path, Kind.VALUE, payload)
+            await self._flushed(self._journal.set_event(record, name, self.timestamp()))
+            self._topics.publish(event_topic(self.run_id, name))
+
+    async def event_of(
+        self,
+        run_id: str,
+        name: str,
+        found: Callable[[], Awaitable[Outcome[Any] | None]],
+        timeout: float | None,
+        context: WorkflowContext,
+    ) -> Outcome[Any]:
+        """Wait for another run's event, and keep what it was.
+
+        Args:
+            run_id: The other run.
+            name: The event's name.
+            found: The event; None where it has not been set, and may be.
+            timeout: How long to wait, in seconds.
+            context: The node that waits.
+        """
+        path = self._own_place(context, "event of", f"{run_id}:{name}")
+        topics = (event_topic(run_id, name), end_topic(run_id))
+        outcome = await self._outcome(path, topics, found, timeout, context)
+        if outcome is None:
+            assert timeout is not None
+            msg = f"run {run_id!r} set no event {name!r} within {timeout:g} s"
+            outcome = Failure(StepTimeoutError(msg, timeout))
+            await self._write(self._outcome_record(path, outcome))
+        if isinstance(outcome, Failure):
+            self._failed_at(path, context)
+        return outcome
+
+    async def outcome_of(
+        self,
+        run_id: str,
+        ended: Callable[[], Awaitable[Outcome[Any] | None]],
+        cancel: Callable[[], Awaitable[object]],
+        context: WorkflowContext,
+    ) -> Outcome[Any]:
+        """Wait for another run's end, and keep how that was.
+
+        Args:
+            run_id: The other run.
+            ended: How it ended; None where it has not.
+            cancel: Asks it to stop; called where the one who waits is cancelled.
+            context: The node that waits.
+        """
+        path = self._own_place(context, "run", run_id)
+        try:
+            outcome = await self._outcome(path, (end_topic(run_id),), ended, None, context)
+        except anyio.get_cancelled_exc_class():
+            if not self.is_closing:
+                await self._uninterrupted(cancel)
+            raise
+        assert outcome is not None
+        if isinstance(outcome, Failure):
+            self._failed_at(path, context)
+        return outcome
+
+    async def once(
+        self,
+        what: str,
+        digest: bytes,
+        do: Callable[[str], Awaitable[T]],
+        context: WorkflowContext,
+    ) -> tuple[str, T | None]:
+        """Do something to another run, once, wherever this one is interrupted.
+
+        Args:
+            what: A word for it.
+            digest: Of what is done.
+            do: Does it under an id that is the same whenever it is done again.
+            context: The node that does it.
+
+        Returns:
+            That id, and what `do` returned; None where it had been done. What came to nothing
+            (False) is done again.
+        """
+        path = self._own_place(context, what)
+        unique = f"{context.idempotency_key}{path[len(context.path) :]}"
+        record = self._history.find(path)
+        if record is not None:
+            if record.digest != digest:
+                msg = f"{path!r} was something else before: the workflow was changed since"
+                raise self._abort(WorkflowChangedError(msg, path))
+            return unique, None
+        await self._before_earnest(path)
+        await self.flush()
+        result = await self._on_disk(do(unique))
+        came_to: object = result
+        if came_to is not False:
+            self._note(self._record(path, Kind.VALUE, digest=digest))
+        return unique, result
+
+    @asynccontextmanager
+    async def entity(
+        self, kind: type[T], key: str, default: Callable[[], T], context: WorkflowContext
+    ) -> AsyncGenerator[T, None]:
+        """Hold an entity, of which nobody else is the holder meanwhile."""
+        name = full_name(kind)
+        topic = entity_topic(name, key)
+        if topic in _held.get():
+            msg = f"{kind.__qualname__} {key!r} is held by this code already"
+            raise RuntimeError(msg)
+        path = self._own_place(context, "entity", f"{name}:{key}")
+        with self._giving_up(path):
+            payload = await self._acquired(name, key, path, context)
+        state: T = self._decoded(path, payload) if payload else default()
+        before = _held.get()
+        _held.set((*before, topic))
+        changed: bytes | None = None
+        try:
+            yield state
+            changed = self._codec.encode(state)
+        except BaseException:
+            self._failed_at(path, context)
+            raise
+        finally:
+            _held.set(before)
+            if not self.is_closing:
+                await self._let_go(name, key, path, changed)
+
+    def report(
+        self, event: str, attributes: Mapping[str, Attribute], context: WorkflowContext
+    ) -> None:
+        """Keep what is said of progress, not too often."""
+        super().report(event, attributes, context)
+        if event == "progress" and not self.is_closing:
+            self._said = {"path": context.path, **attributes}
+            if not self._is_saying:
+                self._is_saying = True
+                self._spawn(self._say)
+
+    async def say(self) -> None:
+        """Keep what was said of progress last."""
+        said, self._said = self._said, None
+        if said is not None:
+            await self._journal.progress(self._run_key, self._codec.encode(said))
+
+    async def _say(self) -> None:
+        try:
+            while self._said is not None:
+                await self.say()
+                await anyio.sleep(_PROGRESS_SECONDS)
+        except JournalError:
+            self._said = None  # what needs to be kept says so
+        finally:
+            self._is_saying = False
+
+    async def _signal(
+        self, signal: str, timeout: float | None, path: str, context: WorkflowContext
+    ) -> bytes | None:
+        handed_back = self._handed_back.setdefault(signal, deque())
+        record = self._history.find(path)
+        if record is not None and record.kind == Kind.ERROR:
+            return None
+        if record is not None and record.kind == Kind.VALUE:
+            if self._history.find(f"{path}#given up") is not None:
+                handed_back.append(record.payload)
+                await anyio.sleep_forever()
+            if handed_back:
+                handed_back.popleft()
+            return record.payload
+        await self._given_up_again(path)
+        until = None if timeout is None else await self._until(f"{path}#until", timeout)
+        if handed_back:
+            await self._before_earnest(path)
+            await self._write(self._record(path, Kind.VALUE, payload=handed_back[0]))
+            return handed_back.popleft()
+        topic = signal_topic(self.run_id, signal)
+        payload = await self._wait(
+            [Wait(path, topic, until)], partial(self._receive, signal, path), context
+        )
+        if payload is None:
+            await self._write(self._record(path, Kind.ERROR))
+        return payload
+
+    async def _receive(self, signal: str, path: str) -> bytes | None:
+        payload, cancelled = await self._uninterrupted(
+            partial(self._journal.receive, self._run_key, signal, path)
+        )
+        if cancelled is not None:
+            if payload is not None and not (self.is_closing or self._is_stopped):
+                # Whoever cancelled this goes on without it: it is the next one's who waits.
+                self._handed_back.setdefault(signal, deque()).append(payload)
+                self._note(self._record(f"{path}#given up", Kind.CANCELLED))
+                self._topics.publish(signal_topic(self.run_id, signal))
+            raise cancelled
+        return None if payload is None else await self._blobs.get(payload, path)
+
+    async def _outcome(
+        self,
+        path: str,
+        topics: tuple[str, ...],
+        found: Callable[[], Awaitable[Outcome[Any] | None]],
+        timeout: float | None,
+        context: WorkflowContext,
+    ) -> Outcome[Any] | None:
+        """Something of another run's as it is recorded, or, once it is there, recorded."""
+        with self._giving_up(path):
+            await self._given_up_again(path)
+            record = self._history.find(path)
+            if record is not None:
+                value = self._decoded(path, record.payload)
+                return Success(value) if record.kind == Kind.VALUE else Failure(value)
+            until = None if timeout is None else await self._until(f"{path}#until", timeout)
+            waits = [Wait(path, topic, until) for topic in topics]
+            outcome: Outcome[Any] | None = await self._wait(waits, found, context)
+            if outcome is not None:
+                await self._write(self._outcome_record(path, outcome))
+            return outcome
+
+    def _outcome_record(self, path: str, outcome: Outcome[Any]) -> Record:
+        if isinstance(outcome, Success):
+            return self._record(path, Kind.VALUE, self._codec.encode(outcome.value))
+        return self._record(path, Kind.ERROR, encode_error(self._codec, outcome.error))
+
+    async def _acquired(self, name: str, key: str, path: str, context: WorkflowContext) -> bytes:
+        """The state of an entity that this run is the holder of from now on."""
+        record = self._history.find(path)
+        if record is not None and record.kind == Kind.VALUE:
+            released = self._history.find(f"{path}#released")
+            if released is not None and released.kind == Kind.CANCELLED:
+                await anyio.sleep_forever()
+            return record.payload
+        await self._given_up_again(path)
+        topic = entity_topic(name, key)
+        acquire = partial(self._acquire, name, key, path, context)
+        while not (found := await self._wait([Wait(path, topic, None)], acquire, context)):
+            # Another task of this run has it: to the journal, that is the same holder.
+            with self._topics.listening(topic) as news, self._waiting(Wait(path, "", None)):
+                await news.wait()
+        return found[0]
+
+    async def _acquire(
+        self, name: str, key: str, path: str, context: WorkflowContext
+    ) -> tuple[bytes] | tuple[()] | None:
+        topic, holders = entity_topic(name, key), self._known_holders()
+        if topic in holders:
+            return ()
+        holders[topic] = path
+        record = self._record(path, Kind.VALUE)
+        found, cancelled = await self._uninterrupted(
+            partial(self._journal.acquire, name, key, record)
+        )
+        if found is None:
+            del holders[topic]
+        if cancelled is not None:
+            if found is not None and not self.is_closing:
+                self._failed_at(path, context)
+                release = partial(self._release, name, key, path, None, Kind.CANCELLED)
+                await self._uninterrupted(release)
+            raise cancelled
+        return found
+
+    async def _let_go(self, name: str, key: str, path: str, changed: bytes | None) -> None:
+        left = f"{path}#left"
+        with self._giving_up(left):
+            await self._given_up_again(left)
+            if self._history.find(f"{path}#released") is None:
+                release = partial(self._release, name, key, path, changed)
+                _, cancelled = await self._uninterrupted(release)
+                if cancelled is not None:
+                    raise cancelled
+
+    async def _release(
+        self, name: str, key: str, path: str, state: bytes | None, kind: Kind = Kind.VALUE
+    ) -> None:
+        record = self._record(f"{path}#released", kind)
+        await self._flushed(self._journal.release(name, key, state, record, self.timestamp()))
+        self._known_holders().pop(entity_topic(name, key), None)
+        self._topics.publish(entity_topic(name, key))
+
+    def _known_holders(self) -> dict[str, str]:
+        """Which entities this run holds, and where."""
+        if self._holders is None:
+            self._holders = self._history.held("#entity:", "#released")
+        return self._holders
+
+    def _failed_at(self, path: str, context: WorkflowContext) -> None:
+        """Have a resumed run wait again, and not be told the same."""
+        if path.startswith(f"{context.path}/") and path not in self.failures:
+            self.failures.append(path)
+            self.failures.sort()
+
+    async def _flushed(self, done: Awaitable[T]) -> T:
+        """Await something that the journal does, after what was recorded before."""
+        await self.flush()
+        return await self._on_disk(done)

@@ -1,0 +1,217 @@
+"""Writes what a run does to its journal, and finds what is written there."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypeVar
+
+from plait.durable._data import DataLog
+from plait.durable._errors import JournalError
+from plait.durable._history import History
+from plait.durable._journal import Kind, Record
+from plait.primitives._errors import Abort
+from plait.primitives._runtime import Runtime
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Sequence
+
+    from plait.durable._blobs import Blobs
+    from plait.durable._codec import Codec
+    from plait.durable._journal import Journal, StoredRun
+    from plait.primitives import WorkflowContext
+
+T = TypeVar("T")
+
+Durability: TypeAlias = Literal["sync", "async", "exit"]
+
+
+class FrontierReached(Exception):  # noqa: N818 - not a failure: it ends a replay
+    """A replay that is to execute nothing has come to where something would be.
+
+    Args:
+        path: Where that is.
+    """
+
+    def __init__(self, path: str) -> None:
+        super().__init__(path)
+        self.path = path
+
+
+class Recorder(Runtime):
+    """A run's journal as its runtime uses it.
+
+    Args:
+        journal: Where records go.
+        run: The run.
+        codec: How values are encoded.
+        blobs: Where large payloads go.
+        inner: The runtime for what is executed in earnest.
+        durability: Whether what comes next waits until a record is on disk ("sync"), or the run's
+            end does ("async"), or whether records are handed in only then ("exit").
+    """
+
+    def __init__(
+        self,
+        journal: Journal,
+        run: StoredRun,
+        codec: Codec,
+        blobs: Blobs,
+        inner: Runtime | None,
+        *,
+        durability: Durability = "sync",
+    ) -> None:
+        super().__init__(inner)
+        self.run_id = run.start.run_id
+        self.is_closing = False
+        """Whether the run is leaving memory: nothing more is begun or recorded."""
+        self.is_verifying = False
+        """Whether the run is only replayed, up to where something would be executed."""
+        self.aborted_by: Exception | None = None
+        """What ended the run from inside, whatever its own code made of that."""
+        self._journal = journal
+        self._run_key = run.key
+        self._codec = codec
+        self._blobs = blobs
+        self._like = run.start.digest
+        self._history = History(())
+        self._data = DataLog((), codec)
+        self._durability = durability
+        self._noted: list[Awaitable[None]] = []
+        self._held_back: list[Record] = []
+        self._counts: dict[str, int] = {}
+
+    async def load(self, records: Sequence[Record], data: dict[str, Any]) -> None:
+        """Take what is recorded already, and the data that the run was started with, as known."""
+        found = [
+            await self._with_blobs(record, partial(self._blobs.get, where=record.path))
+            if self._is_kept_apart(record)
+            else record
+            for record in records
+        ]
+        self._history = History(found)
+        self._data = DataLog(found, self._codec)
+        self._data.start_from(data)
+
+    async def flush(self) -> None:
+        """Wait until everything that was recorded is on disk."""
+        for record in self._held_back:
+            self._noted.append(self._appended(record))
+        self._held_back.clear()
+        while self._noted:
+            await self._on_disk(self._noted.pop(0))
+
+    def _is_kept_apart(self, record: Record) -> bool:
+        changes = self._blobs.changes
+        return changes(record.payload) or (record.data is not None and changes(record.data))
+
+    async def _with_blobs(
+        self, record: Record, exchange: Callable[[bytes], Awaitable[bytes]]
+    ) -> Record:
+        data = None if record.data is None else await exchange(record.data)
+        return record._replace(payload=await exchange(record.payload), data=data)
+
+    def _record(
+        self,
+        path: str,
+        kind: Kind,
+        payload: bytes = b"",
+        digest: bytes = b"",
+        data: bytes | None = None,
+    ) -> Record:
+        return Record(self._run_key, path, kind.value, digest, payload, data)
+
+    async def _write(self, record: Record) -> None:
+        """Record something before anything goes on; how soon it is on disk, `durability` says."""
+        self._refuse_when_closing(record.path)
+        if self._is_kept_apart(record):
+            record = await self._on_disk(self._with_blobs(record, self._blobs.put))
+        if self._durability != "sync":
+            self._note(record)
+            return
+        await self._on_disk(self._appended(record))
+        # What was noted before is on disk with it.
+        while self._noted:
+            await self._on_disk(self._noted.pop())
+
+    def _note(self, record: Record) -> None:
+        """Record something that is soon enough on disk with the next record that is waited for."""
+        if self.is_verifying:
+            return
+        if self._durability == "exit":
+            self._held_back.append(record)
+        else:
+            self._noted.append(self._appended(record))
+
+    def _appended(self, record: Record) -> Awaitable[None]:
+        try:
+            return self._journal.append(record)
+        except JournalError as error:
+            raise self._abort(error) from error
+
+    async def _on_disk(self, written: Awaitable[T]) -> T:
+        """Await something that the journal does."""
+        try:
+            return await written
+        except JournalError as error:
+            # Not the step's failure: nothing may be retried, or go on, that is not recorded.
+            raise self._abort(error) from error
+
+    def _abort(self, error: Exception) -> Abort:
+        """What ends the run from inside of it; what is cancelled by that is not recorded."""
+        if not self.is_closing:
+            self.aborted_by = error
+        self.is_closing = True
+        return Abort(error)
+
+    def _refuse_when_closing(self, path: str) -> None:
+        """Stop here, at what would have to be executed or recorded, where neither is to be."""
+        if self.is_verifying:
+            raise self._abort(FrontierReached(path))
+        if self.is_closing:
+            raise self._abort(suspended(self.run_id))
+
+    def _digest(self, value: object) -> bytes:
+        """Tells an input from others of this run."""
+        try:
+            return self._codec.digest(value, self._like)
+        except ValueError as error:
+            raise self._abort(undecodable(self.run_id, error)) from error
+
+    def _own_place(self, context: WorkflowContext, what: str, name: str = "") -> str:
+        """The path of something that a node asked for, by the order in which it did."""
+        # No node's path has a "#": branches and routes may be called "sleep" or "deadline".
+        place = f"{context.path}#{what}"
+        count = self._count(place + name)
+        if count > 1:
+            place = f"{place} {count}"
+        return f"{place}:{name}" if name else place
+
+    def _count(self, place: str) -> int:
+        """How often something was asked for at a place, this time included."""
+        count = self._counts[place] = self._counts.get(place, 0) + 1
+        return count
+
+    def _recorded_time(self, path: str) -> float | None:
+        record = self._history.find(path)
+        if record is None:
+            return None
+        try:
+            return float(record.payload)
+        except ValueError as error:
+            raise self._abort(undecodable(path, error)) from error
+
+    def _decoded(self, path: str, payload: bytes) -> Any:
+        try:
+            return self._codec.decode(payload)
+        except ValueError as error:
+            raise self._abort(undecodable(path, error)) from error
+
+
+def suspended(run_id: str) -> JournalError:
+    """What is said where a run leaves memory before it has ended."""
+    return JournalError(f"run {run_id!r} was suspended as its runner ended")
+
+
+def undecodable(path: str, error: Exception) -> JournalError:
+    """What is said of a record that cannot be read."""
+    return JournalError(f"what is recorded for {path!r} cannot be decoded: {error}")

@@ -1,0 +1,203 @@
+"""Runs: how they begin, how they end, and how they are found."""
+
+from __future__ import annotations
+
+import json
+from itertools import groupby
+from operator import itemgetter
+from typing import TYPE_CHECKING, Any
+
+from plait.durable._journal import ENDED, NewRun, Record, StoredRun, Wait
+from plait.durable._sqlite._schema import IN_LINE, LINES_UP, NO_LINE
+from plait.durable._sqlite._waits import not_executed, wake
+from plait.durable._sqlite._writer import RefusedError
+
+if TYPE_CHECKING:
+    import sqlite3
+    from collections.abc import Collection, Iterable, Sequence
+
+    from plait.durable._journal import RunStatus
+
+COLUMNS = (
+    "key, status, updated, outcome, failures, runner, is_cancelled, progress, run_id, workflow,"
+    " digest, input, context, created, metadata, due, queue, priority, parent"
+)
+
+_INSERT = (
+    "INSERT INTO runs (run_id, workflow, digest, input, context, created, metadata, due, queue,"
+    " priority, parent, status, updated, runner, wakes, lane, turn)"
+    " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING"
+)
+
+
+def create(
+    runs: Iterable[NewRun], runner: int, connection: sqlite3.Connection
+) -> list[tuple[StoredRun, bool]]:
+    """Keep new runs, or find those that have their ids."""
+    return [_create(run, runner, connection) for run in runs]
+
+
+def _create(run: NewRun, runner: int, connection: sqlite3.Connection) -> tuple[StoredRun, bool]:
+    is_due = run.due is None or run.due <= run.created
+    status: RunStatus = "running" if is_due and run.queue is None else "queued"
+    if run.queue is None:
+        lane, wakes = NO_LINE, None if is_due else run.due
+    else:
+        lane, wakes = (IN_LINE, None) if is_due else (LINES_UP, run.due)
+    owner = runner if status == "running" else None
+    start = (
+        run.run_id,
+        run.workflow,
+        run.digest,
+        run.payload,
+        run.context,
+        run.created,
+        run.metadata,
+        run.due,
+        run.queue,
+        run.priority,
+        run.parent,
+    )
+    values = (*start, status, run.created, owner, wakes, lane, -run.priority)
+    cursor = connection.execute(_INSERT, values)
+    if cursor.rowcount:
+        key = cursor.lastrowid or 0
+        stored = StoredRun(key, run, status, run.created, None, (), is_claimed=owner is not None)
+        return stored, True
+    found = find(run.run_id, runner, connection)
+    assert found is not None
+    return found, False
+
+
+def find(run_id: str, runner: int, connection: sqlite3.Connection) -> StoredRun | None:
+    """The run of that id, where there is one."""
+    select = f"SELECT {COLUMNS} FROM runs WHERE run_id = ?"
+    found = stored(connection.execute(select, (run_id,)).fetchall(), runner, connection)
+    return found[0] if found else None
+
+
+def with_keys(keys: Sequence[int], runner: int, connection: sqlite3.Connection) -> list[StoredRun]:
+    """The runs that have these keys, in the order of the keys."""
+    select = f"SELECT {COLUMNS} FROM runs WHERE key IN (SELECT value FROM json_each(?))"
+    rows = connection.execute(select, (json.dumps(keys),)).fetchall()
+    found = {run.key: run for run in stored(rows, runner, connection)}
+    return [found[key] for key in keys]
+
+
+def stored(
+    rows: Sequence[tuple[Any, ...]], runner: int, connection: sqlite3.Connection
+) -> list[StoredRun]:
+    """What is said of the runs that these rows are about."""
+    waits: dict[int, list[Wait]] = {}
+    if waiting := [row[0] for row in rows if row[1] == "waiting"]:
+        select = (
+            "SELECT run, path, topic, until FROM waits"
+            " WHERE run IN (SELECT value FROM json_each(?)) ORDER BY run, number"
+        )
+        for run, *wait in connection.execute(select, (json.dumps(waiting),)):
+            waits.setdefault(run, []).append(Wait._make(wait))
+    return [_stored(row, waits.get(row[0], ()), runner) for row in rows]
+
+
+def _stored(row: tuple[Any, ...], waits: Iterable[Wait], runner: int) -> StoredRun:
+    key, status, updated, outcome, failures, owner, is_cancelled, progress, *start = row
+    return StoredRun(
+        key,
+        NewRun(*start),
+        status,
+        updated,
+        outcome,
+        () if failures == "[]" else tuple(json.loads(failures)),
+        is_claimed=owner == runner,
+        is_cancelled=bool(is_cancelled),
+        waits=tuple(waits),
+        progress=progress,
+    )
+
+
+def records(keys: Sequence[int], connection: sqlite3.Connection) -> dict[int, list[Record]]:
+    """The records of runs, each run's in the order they were written."""
+    select = (
+        "SELECT run, path, kind, digest, payload, data FROM records"
+        " WHERE run IN (SELECT value FROM json_each(?)) ORDER BY run, rowid"
+    )
+    rows = connection.execute(select, (json.dumps(keys),)).fetchall()
+    return {key: list(map(Record._make, found)) for key, found in groupby(rows, itemgetter(0))}
+
+
+def timeline(key: int, connection: sqlite3.Connection) -> list[tuple[Record, float]]:
+    """A run's records, each with the time at which it was written."""
+    select = (
+        "SELECT run, path, kind, digest, payload, data, at FROM records WHERE run = ?"
+        " ORDER BY rowid"
+    )
+    return [(Record._make(row[:-1]), row[-1]) for row in connection.execute(select, (key,))]
+
+
+def finish(
+    key: int,
+    status: RunStatus,
+    outcome: bytes,
+    failures: Sequence[str],
+    now: float,
+    runner: int,
+    connection: sqlite3.Connection,
+) -> None:
+    """Keep how a run ended, wake those that wait for it, and release what it holds."""
+    update = (
+        "UPDATE runs SET status = ?, outcome = ?, failures = ?, updated = ?, runner = NULL"
+        " WHERE key = ? AND status = 'running' AND runner = ? RETURNING run_id"
+    )
+    values = (status, outcome, json.dumps(list(failures)), now, key, runner)
+    ended = connection.execute(update, values).fetchone()
+    if ended is None:
+        raise RefusedError from not_executed(key)
+    wake(f"run:{ended[0]}", now, connection)
+    release = "UPDATE entities SET holder = NULL WHERE holder = ? RETURNING kind, key"
+    for kind, name in connection.execute(release, (key,)).fetchall():
+        wake(f"entity:{kind}:{name}", now, connection)
+
+
+def cancel(run_id: str, now: float, connection: sqlite3.Connection) -> bool:
+    """Ask a run to stop, and wake it; whether there is one that has not ended."""
+    # One that is to stop need not wait for room in its queue.
+    update = (
+        f"UPDATE runs SET is_cancelled = 1, lane = {NO_LINE},"
+        " wakes = CASE status WHEN 'running' THEN NULL ELSE ? END"
+        " WHERE run_id = ? AND status IN ('queued', 'running', 'waiting')"
+    )
+    return connection.execute(update, (now, run_id)).rowcount > 0
+
+
+def cancelled(runner: int, connection: sqlite3.Connection) -> list[str]:
+    """The ids of the runs that a runner executes and that were asked to stop."""
+    select = (
+        "SELECT run_id FROM runs WHERE status = 'running' AND is_cancelled = 1 AND runner = ?"
+        " ORDER BY key"
+    )
+    return [run_id for (run_id,) in connection.execute(select, (runner,))]
+
+
+def progress(key: int, payload: bytes, connection: sqlite3.Connection) -> None:
+    """Keep what a run says of its progress."""
+    connection.execute("UPDATE runs SET progress = ? WHERE key = ?", (payload, key))
+
+
+def prune(
+    before: float, statuses: Collection[RunStatus], limit: int, connection: sqlite3.Connection
+) -> int:
+    """Remove ended runs that were last updated before a time; how many there were."""
+    which = [status for status in ENDED if status in statuses or not statuses]
+    select = (
+        "SELECT key FROM runs WHERE status IN ('completed', 'failed', 'cancelled')"
+        " AND updated < ? AND status IN (SELECT value FROM json_each(?)) ORDER BY updated LIMIT ?"
+    )
+    found = connection.execute(select, (before, json.dumps(which), limit)).fetchall()
+    keys = json.dumps([key for (key,) in found])
+    for table, column in _OF_A_RUN.items():
+        delete = f"DELETE FROM {table} WHERE {column} IN (SELECT value FROM json_each(?))"
+        connection.execute(delete, (keys,))
+    return len(found)
+
+
+_OF_A_RUN = {"records": "run", "waits": "run", "signals": "run", "events": "run", "runs": "key"}

@@ -1,0 +1,372 @@
+"""Waits that outlive the process: what a run waits for, and for how long."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import anyio
+from anyio.lowlevel import checkpoint
+
+from plait.durable._history import call_digest
+from plait.durable._journal import Kind, Wait
+from plait.durable._recorder import Recorder, suspended
+from plait.primitives._concurrency import DeadlineExceededError
+from plait.primitives._deadline import bounded
+from plait.primitives._errors import Abort
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Coroutine, Generator, Sequence
+
+    from plait.durable._blobs import Blobs
+    from plait.durable._codec import Codec
+    from plait.durable._journal import Journal, StoredRun
+    from plait.durable._recorder import Durability
+    from plait.durable._topics import Topics
+    from plait.primitives import Runtime, WorkflowContext
+
+T = TypeVar("T")
+
+_TURNS = 50
+_SETTLING_SECONDS = 0.05
+"""How long what can go on is let go on before a cancelled run is stopped where it stands."""
+_STUCK_SECONDS = 2.0
+"""After which time a cancelled run is stopped whose replay comes to nothing that is recorded."""
+_CANCELLED = "#cancelled"
+"""Where the time is recorded at which a run was stopped."""
+
+
+class Waits(Recorder):
+    """What a run waits for, and whether it does anything else meanwhile.
+
+    Args:
+        topics: Tells of news.
+        spawn: Begins a task that outlives the run's own.
+    """
+
+    replayed = 0
+    """How many nodes were handed back from the journal."""
+
+    def __init__(
+        self,
+        journal: Journal,
+        run: StoredRun,
+        codec: Codec,
+        blobs: Blobs,
+        inner: Runtime | None,
+        *,
+        topics: Topics,
+        spawn: Callable[[Callable[[], Coroutine[Any, Any, None]]], None],
+        durability: Durability = "sync",
+    ) -> None:
+        super().__init__(journal, run, codec, blobs, inner, durability=durability)
+        # Who cancels the program does not cancel its runs: their runner lets go of them.
+        self.stop = anyio.CancelScope(shield=True)
+        """What the run is executed in."""
+        self.is_cancelled = run.is_cancelled
+        self.is_new = False
+        """Whether nothing is recorded of it."""
+        self.failures: list[str] = []
+        """Where the failures happened that nothing has handled so far, sorted."""
+        self.on_idle: Callable[[bool], None] = lambda is_idle: None
+        """Is told when there is nothing left to do but wait, and when there is again."""
+        self._topics = topics
+        self._spawn = spawn
+        self._is_stopped = False
+        self._is_earnest = False
+        self._stuck_since: tuple[int, float] | None = None
+        self._busy = 0
+        self._waits: list[Wait] = []
+        self._deadlines: list[Wait] = []
+        self._given_up: list[tuple[str, tuple[str, ...]]] = []
+        self._shields: set[anyio.CancelScope] = set()
+        self._is_told_time = False
+        """Whether code was told a time that is perhaps not on disk yet."""
+
+    @property
+    def waits(self) -> list[Wait]:
+        """What would wake the run."""
+        return [*self._waits, *self._deadlines]
+
+    def let_go(self) -> None:
+        """Have the run leave memory: nothing of it is undone, as it is carried on later."""
+        self.is_closing = True
+        self.stop.cancel()
+        for shield in self._shields:
+            shield.cancel()
+
+    async def shielded(self, call: Callable[[], Coroutine[Any, Any, T]]) -> T:
+        """Run a call to its end, unless the run is let go of: it is run when it goes on."""
+
+        async def until_let_go() -> T:
+            results: list[T] = []
+            with anyio.CancelScope() as scope:
+                self._shields.add(scope)
+                if self.is_closing:
+                    scope.cancel()
+                try:
+                    results.append(await call())
+                finally:
+                    self._shields.discard(scope)
+            if not results:
+                raise self._abort(suspended(self.run_id))
+            return results[0]
+
+        return await super().shielded(until_let_go)
+
+    def cancels(self) -> bool:
+        """Whether the run was cancelled, and not let go of."""
+        return self._is_stopped and not self.is_closing
+
+    def to_do_again(self) -> list[str]:
+        """The paths of what a resumed run does again: what failed, and what was given up for it."""
+        failed = set(self.failures)
+        given_up = {path for path, because in self._given_up if failed.intersection(because)}
+        return sorted(failed | given_up)
+
+    def cancel(self) -> None:
+        """Stop the run where it stands; while it is replayed, where it stood."""
+        if self.is_closing or self._is_stopped:
+            return
+        self.is_cancelled = True
+        if self._is_earnest or self.is_new:
+            self._stop()
+            return
+        # The replay comes to where it stood, unless it waits for something of its own.
+        now = self.time()
+        if self._stuck_since is None or self._stuck_since[0] != self.replayed:
+            self._stuck_since = (self.replayed, now)
+        elif now - self._stuck_since[1] > _STUCK_SECONDS:
+            self._stop()
+
+    async def sleep(self, seconds: float, context: WorkflowContext) -> None:
+        """Wait until the time that was recorded when the wait began."""
+        path = self._own_place(context, "sleep")
+        with self._giving_up(path):
+            await self._given_up_again(path)
+            until = await self._until(path, seconds)
+            left = self._left(until)
+            if left > 0:
+                await self._before_earnest(path)
+            with self._waiting(Wait(path, "", until)):
+                await super().sleep(max(0.0, left), context)
+
+    async def within(
+        self, seconds: float, call: Callable[[], Awaitable[T]], context: WorkflowContext
+    ) -> T:
+        """Run a call under the deadline that was recorded when it began."""
+        path = self._own_place(context, "deadline")
+        until = await self._until(path, seconds)
+        deadline = Wait(path, "", until)
+        self._deadlines.append(deadline)
+        left = max(0.0, self._left(until))
+        bounded(self.time() + left)
+        try:
+            return await super().within(left, call, context)
+        finally:
+            self._deadlines.remove(deadline)
+
+    def now(self, context: WorkflowContext) -> float:
+        """The time; the body of a workflow is told the same when it is executed again."""
+        if not _is_body(context):
+            return self.timestamp()
+        path = self._own_place(context, "now")
+        now = self._recorded_time(path)
+        if now is None:
+            now = self.timestamp()
+            self._note(self._record(path, Kind.TIME, repr(now).encode()))
+            self._is_told_time = True
+        return now
+
+    def patched(self, name: str, context: WorkflowContext) -> bool:
+        """Whether the run had not passed this point before the change."""
+        if not _is_body(context):
+            return True
+        path = f"{context.path}/#patched:{name}"
+        if self._history.find(path) is None:
+            calls = self._history.calls(context.path)
+            if calls.unmade(call_digest(b"", self._previous(context.path))) is not None:
+                return False
+            self._note(self._record(path, Kind.VALUE))
+        return True
+
+    def _previous(self, parent: str) -> str:
+        """The path of the call that this task made before, in the code of a node."""
+        raise NotImplementedError
+
+    def _own_place(self, context: WorkflowContext, what: str, name: str = "") -> str:
+        if not _is_imperative(context):
+            return super()._own_place(context, what, name)
+        # Below the code, as its calls are: these stay when the code failed and is resumed. By the
+        # call that its own task made before: others may come first in a replay.
+        above = context.path
+        after = self._previous(above)[len(above) + 1 :].partition(":")[0]
+        count = self._count(f"{above}/{after}#{what}:{name}")
+        place = f"{above}/{after}{f'~{count}' if count > 1 else ''}#{what}"
+        return f"{place}:{name}" if name else place
+
+    async def _wait(
+        self,
+        waits: Sequence[Wait],
+        take: Callable[[], Awaitable[T | None]],
+        context: WorkflowContext,
+    ) -> T | None:
+        """Wait until something can be taken; None where the time is over before."""
+        path, _, until = waits[0]
+        await self.flush()
+        with self._topics.listening(*(wait.topic for wait in waits)) as news:
+            await self._before_earnest(path)
+            while True:
+                self._refuse_when_closing(path)
+                # Who takes something does more than wait: it must not be let go of meanwhile.
+                self._begin_work()
+                try:
+                    found = await self._on_disk(take())
+                finally:
+                    self._end_work()
+                # News may have come as it was let go: what was taken is recorded, and comes again.
+                self._refuse_when_closing(path)
+                if found is not None:
+                    return found
+                left = None if until is None else until - self.timestamp()
+                if left is not None and left <= 0:
+                    return None
+                with self._waiting(*waits):
+                    if left is None:
+                        await news.wait()
+                    else:
+                        with suppress(DeadlineExceededError):
+                            await super().within(left, news.wait, context)
+
+    async def _until(self, path: str, seconds: float) -> float:
+        until = self._recorded_time(path)
+        if until is None:
+            until = self.timestamp() + seconds
+            await self._write(self._record(path, Kind.TIME, repr(until).encode()))
+        return until
+
+    def _left(self, until: float) -> float:
+        """How many seconds there are until a time; a run that was stopped has what it had then."""
+        now = self.timestamp()
+        if self.is_cancelled and not self._is_stopped:
+            stopped_at = self._recorded_time(_CANCELLED)
+            now = now if stopped_at is None else min(now, stopped_at)
+        return until - now
+
+    @contextmanager
+    def _waiting(self, *waits: Wait) -> Generator[None, None, None]:
+        self._waits.extend(waits)
+        if not self._busy:
+            self.on_idle(True)
+        try:
+            yield
+        finally:
+            for wait in waits:
+                self._waits.remove(wait)
+            self.on_idle(not self._busy and bool(self._waits))
+
+    def _begin_work(self) -> None:
+        self._busy += 1
+        if self._waits:
+            self.on_idle(False)
+
+    def _end_work(self) -> None:
+        self._busy -= 1
+        if self._waits and not self._busy:
+            self.on_idle(True)
+
+    @contextmanager
+    def _giving_up(self, path: str) -> Generator[None, None, None]:
+        """Keep that the code which waited went on without what it waited for."""
+        try:
+            yield
+        except anyio.get_cancelled_exc_class():
+            self._give_up(path)
+            raise
+
+    def _give_up(self, path: str, digest: bytes = b"") -> None:
+        """Keep that what is below a path was cancelled by the code above: so will a replay do."""
+        if self.is_closing or self._is_stopped:
+            return
+        self._given_up.append((path, tuple(self.failures)))
+        record = self._history.outcome(path)
+        if record is None or record.kind == Kind.TIME:
+            self._note(self._record(path, Kind.CANCELLED, digest=digest))
+
+    async def _given_up_again(self, path: str) -> None:
+        """Where a wait was cancelled at first, wait for whoever will do so again."""
+        record = self._history.find(path)
+        if record is not None and record.kind == Kind.CANCELLED:
+            await anyio.sleep_forever()
+
+    async def _before_earnest(self, path: str) -> None:
+        """Come to where a replay ends and something is done in earnest."""
+        self._refuse_when_closing(path)
+        unsure = self._journal.confirm()
+        if unsure is not None:
+            await self._on_disk(unsure)
+        if not self.is_cancelled or self._is_stopped:
+            self._is_earnest = True
+            return
+        # Everything that was finished is to be replayed first: its compensations are still to run.
+        for _ in range(_TURNS):
+            await checkpoint()
+        await anyio.sleep(_SETTLING_SECONDS)
+        self._stop()
+        await checkpoint()
+
+    async def _keep_time(self) -> None:
+        """Have what code was told of the time on disk before anything is done with it."""
+        self._is_told_time = False
+        if self._durability == "sync":
+            await self.flush()
+
+    def _stop(self) -> None:
+        if not self._is_stopped:
+            self._is_stopped = True
+            if self._history.find(_CANCELLED) is None:
+                stopped_at = repr(self.timestamp()).encode()
+                self._note(self._record(_CANCELLED, Kind.TIME, stopped_at))
+        self.stop.cancel()
+
+    async def _uninterrupted(
+        self, call: Callable[[], Awaitable[T]]
+    ) -> tuple[T, BaseException | None]:
+        """Have something done to its end; what it came to, and how this was cancelled meanwhile."""
+        done: list[T] = []
+        failed: list[BaseException] = []
+        ended = anyio.Event()
+
+        async def carry_out() -> None:
+            try:
+                with anyio.CancelScope(shield=True):
+                    done.append(await call())
+            except (Exception, Abort) as error:  # noqa: BLE001 - raised where it is waited for
+                failed.append(error)
+            finally:
+                ended.set()
+
+        self._spawn(carry_out)
+        cancelled: BaseException | None = None
+        while not ended.is_set():
+            try:
+                with anyio.CancelScope(shield=True):
+                    await ended.wait()
+            except anyio.get_cancelled_exc_class() as error:
+                # asyncio's own cancelling knows no shields.
+                cancelled = error
+        if failed:
+            raise failed[0]
+        return done[0], cancelled
+
+
+def _is_body(context: WorkflowContext) -> bool:
+    """Whether a context is that of code which is executed again when its run is replayed."""
+    primitive = context._primitive
+    return primitive is not None and context._cursor is None and not primitive._is_leaf
+
+
+def _is_imperative(context: WorkflowContext) -> bool:
+    """Whether a context is that of code which calls other nodes."""
+    primitive = context._primitive
+    return primitive is not None and context._cursor is None and primitive._numbers_children

@@ -64,5 +64,8 @@ def _collect(primitive: WorkflowPrimitive[Any, Any], known: dict[str, list[Any]]
         return True
     if isinstance(primitive, Step):
         return primitive._shape.context is None and not primitive._numbers_children
-    is_ours = type(primitive).__module__.split(".")[0] == "plait"
-    return all([is_ours, *[_collect(child, known) for child in primitive.children]])
+    # One of ours that numbers its calls, an agent say, executes code that is not looked into.
+    is_known = type(primitive).__module__.split(".")[0] == "plait" and (
+        not primitive._numbers_children
+    )
+    return all([is_known, *[_collect(child, known) for child in primitive.children]])

@@ -8,7 +8,7 @@ from contextvars import ContextVar
 from datetime import UTC, datetime
 from functools import partial
 from random import Random
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, overload
 from uuid import UUID
 
 from plait.primitives import _ambient
@@ -20,13 +20,18 @@ from plait.primitives._services import EVENT_LOOP, Services
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+    from typing import Unpack
 
+    from pydantic_ai.agent import AbstractAgent
     from structlog.stdlib import BoundLogger
 
+    from plait.agents._agent import AgentOptions, Prompt
     from plait.primitives._base import WorkflowPrimitive
     from plait.primitives._concurrency import Call, Source
 
+In = TypeVar("In")
 T = TypeVar("T")
+Deps = TypeVar("Deps")
 
 _ATTEMPT = re.compile(r"/attempt \d+")
 
@@ -218,6 +223,79 @@ class WorkflowContext(Services):
         """
         calls = [partial(_awaiting, awaitable) for awaitable in awaitables]
         return await undoing(partial(self._together, calls), self)
+
+    @overload
+    async def call_agent(self, agent: WorkflowPrimitive[In, T], prompt: In, /) -> T: ...
+    @overload
+    async def call_agent(
+        self, agent: AbstractAgent[None, T], prompt: Prompt, /, **options: Unpack[AgentOptions]
+    ) -> T: ...
+    @overload
+    async def call_agent(
+        self,
+        agent: AbstractAgent[Deps, T],
+        prompt: Prompt,
+        /,
+        *,
+        deps: Deps | Callable[[WorkflowContext], Deps],
+        **options: Unpack[AgentOptions],
+    ) -> T: ...
+    async def call_agent(self, agent: Any, prompt: Any, /, **options: Any) -> Any:
+        """Run an agent of pydantic-ai as a node of this run, and return its output.
+
+        Args:
+            agent: The agent, or a primitive made of one: wrappers that keep count of something,
+                such as a rate limit, belong into one `AgentPrimitive` for all calls.
+            prompt: The prompt.
+            options: What `plait.agents.AgentPrimitive` takes.
+
+        Example:
+            >>> from plait import WorkflowContext, workflow
+            >>> from pydantic_ai import Agent
+            >>> from pydantic_ai.models.test import TestModel
+            >>> writer = Agent(TestModel(custom_output_text="a haiku"), name="writer")
+            >>> @workflow
+            ... async def publish(topic: str, context: WorkflowContext) -> str:
+            ...     return await context.call_agent(writer, f"Write about {topic}.")
+            >>> publish.run_sync("composing")
+            'a haiku'
+        """
+        from plait.agents import AgentPrimitive
+        from plait.primitives._base import WorkflowPrimitive
+
+        if not isinstance(agent, WorkflowPrimitive):
+            agent = AgentPrimitive(agent, **options)
+        elif options:
+            msg = f"{agent.name!r} is a primitive already: give {', '.join(options)} to that"
+            raise TypeError(msg)
+        primitive, input_data, frame = self._named(None, agent, (prompt,), {})
+        return await noting(primitive.execute(input_data, frame), frame)
+
+    async def call_tool(self, tool: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
+        """Call a tool as agents call it: as a node `tool` and its name.
+
+        Args:
+            tool: What `plait.agents.tool` made; or any step, primitive or function.
+            args: What it is called with.
+            kwargs: What it is called with by keyword.
+
+        Example:
+            >>> from plait import WorkflowContext, workflow
+            >>> from plait.agents import tool
+            >>> @tool
+            ... async def population(city: str, context: WorkflowContext) -> str:
+            ...     return context.path
+            >>> @workflow
+            ... async def count(city: str, context: WorkflowContext) -> str:
+            ...     return await context.call_tool(population, city=city)
+            >>> count.run_sync("Ghent")
+            'count/1:tool population'
+        """
+        from plait.primitives._base import WorkflowPrimitive
+        from plait.primitives._decorators import make_step
+
+        primitive = tool if isinstance(tool, WorkflowPrimitive) else make_step(tool)
+        return await self.step(f"tool {primitive.name}", primitive, *args, **kwargs)
 
     def compensate(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> None:
         """Have something undone, should what comes later fail: in the body of a workflow.

@@ -590,7 +590,10 @@ class DurableRunner(RunClient):
 
     async def _ended(self, run_id: str) -> Outcome[Any] | None:
         """How a run ended; None where it has not."""
-        stored = await self._find(run_id)
+        return await self._outcome_in(await self._find(run_id))
+
+    async def _outcome_in(self, stored: StoredRun) -> Outcome[Any] | None:
+        run_id = stored.start.run_id
         if stored.outcome is None:
             return None
         payload = await self._blobs.get(stored.outcome, run_id)

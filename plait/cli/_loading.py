@@ -1,0 +1,153 @@
+"""What a command's arguments stand for: workflows, runners, inputs, journals."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from pydantic import ValidationError
+
+from plait.cli._output import CommandError, Exit
+from plait.durable import DurableRunner, JsonCodec
+from plait.durable._blobs import Blobs
+from plait.durable._client import RunClient
+from plait.durable._known import known_as
+from plait.durable._runner import _journal_at
+from plait.durable._topics import Topics
+from plait.durable._types import input_adapter
+from plait.primitives import WorkflowPrimitive
+from plait.primitives._decorators import as_primitive
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+JournalOption = Annotated[
+    str,
+    typer.Option(
+        "--journal", envvar="PLAIT_JOURNAL", help="Where runs are kept, as sqlite:///runs.db."
+    ),
+]
+AppOption = Annotated[
+    list[str],
+    typer.Option("--app", envvar="PLAIT_APP", help="module:workflow, or module:runner."),
+]
+
+
+def load(target: str) -> Any:
+    """What `module:name` stands for; the module may lie in the current folder.
+
+    Raises:
+        CommandError: There is no such module or name.
+    """
+    module_name, separator, name = target.partition(":")
+    if not separator or not name or not module_name:
+        msg = f"{target!r} is not of the form module:name"
+        raise CommandError(msg)
+    here = str(Path.cwd())
+    if here not in sys.path:
+        sys.path.insert(0, here)
+    try:
+        found: Any = importlib.import_module(module_name)
+    except ModuleNotFoundError as error:
+        if error.name is None or not f"{module_name}.".startswith(f"{error.name}."):
+            raise
+        msg = f"there is no module {module_name!r} here or on the path"
+        raise CommandError(msg, Exit.NOT_FOUND) from error
+    for part in name.split("."):
+        if not hasattr(found, part):
+            msg = f"{module_name!r} has no {name!r}"
+            raise CommandError(msg, Exit.NOT_FOUND)
+        found = getattr(found, part)
+    return found
+
+
+def workflow_at(target: str) -> WorkflowPrimitive[Any, Any]:
+    """A workflow, or a function as one.
+
+    Raises:
+        CommandError: There is none.
+    """
+    found = load(target)
+    try:
+        return as_primitive(found)
+    except TypeError as error:
+        raise CommandError(str(error)) from error
+
+
+def runner_at(targets: Sequence[str], journal: str, **options: Any) -> DurableRunner:
+    """A runner: the one that is named, or one for the workflows that are.
+
+    Raises:
+        CommandError: There is none, or there are several, or no journal is named for workflows.
+    """
+    found = [load(target) for target in targets]
+    runners = [it for it in found if isinstance(it, DurableRunner)]
+    if runners:
+        if len(found) > 1:
+            msg = "name one runner, or workflows"
+            raise CommandError(msg)
+        return runners[0]
+    if not found:
+        msg = "name the workflows, or a runner, as module:name"
+        raise CommandError(msg)
+    if not journal:
+        msg = "name the journal with --journal or PLAIT_JOURNAL, as sqlite:///runs.db"
+        raise CommandError(msg)
+    workflows = [workflow_at(target) for target in targets]
+    return DurableRunner(journal, workflows=workflows, **options)
+
+
+def client_at(journal: str) -> RunClient:
+    """What looks at the runs of a journal that is there, and executes none.
+
+    Raises:
+        CommandError: There is none.
+    """
+    if not journal:
+        msg = "name the journal with --journal or PLAIT_JOURNAL, as sqlite:///runs.db"
+        raise CommandError(msg)
+    file = journal_file(journal)
+    if not file.exists():
+        msg = f"there is no journal {file}"
+        raise CommandError(msg, Exit.NOT_FOUND)
+    return RunClient(_journal_at(journal), JsonCodec(), Blobs(None), Topics())
+
+
+def journal_file(journal: str) -> Path:
+    """The file of a journal.
+
+    Raises:
+        ValueError: It is no address of one.
+    """
+    _journal_at(journal)
+    return Path(journal.partition(":///")[2])
+
+
+def input_text(given: str | None) -> bytes:
+    """An input as JSON: itself, `@file`, or `-` for what comes through the pipe."""
+    if given is None:
+        return b"null"
+    if given == "-":
+        return sys.stdin.buffer.read()
+    return Path(given[1:]).read_bytes() if given.startswith("@") else os.fsencode(given)
+
+
+def input_of(workflow: WorkflowPrimitive[Any, Any], given: str | None) -> Any:
+    """The input of a workflow, of the type that it takes.
+
+    Raises:
+        CommandError: It is no such thing.
+    """
+    try:
+        return input_adapter(workflow).validate_json(input_text(given), strict=True)
+    except ValidationError as error:
+        problems = "; ".join(
+            f"{'.'.join(map(str, it['loc']))}: {it['msg']}".removeprefix(": ")
+            for it in error.errors(include_url=False)
+        )
+        msg = f"that is no input of {known_as(workflow)!r}: {problems}"
+        raise CommandError(msg) from error

@@ -1,0 +1,357 @@
+"""`plait runs`: what a journal keeps, and acting on it."""
+
+from __future__ import annotations
+
+import json
+import sys
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import anyio
+import typer
+from rich.table import Table
+from rich.text import Text
+from rich.tree import Tree
+
+from plait.cli._durations import seconds_in
+from plait.cli._executing import durably, shown, tell, until_signalled
+from plait.cli._loading import AppOption, JournalOption, client_at, input_text, runner_at
+from plait.cli._output import CommandError, Exit, Json, Output, output
+from plait.cli._watching import SYMBOLS
+from plait.durable._journal import ENDED
+from plait.durable._readable import as_json
+from plait.durable._timeline import Node, tree_of
+from plait.primitives import Failure, Success
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from plait.durable import DurableRunner, Run, RunInfo
+    from plait.durable._client import RunClient
+
+app = typer.Typer(no_args_is_help=True, help="Look at the runs of a journal, and act on them.")
+
+RunId = Annotated[str, typer.Argument(metavar="RUN_ID")]
+Workflow = Annotated[str | None, typer.Option(help="Only those of this workflow.")]
+
+_STYLES = {
+    "completed": "green",
+    "failed": "red",
+    "cancelled": "yellow",
+    "waiting": "yellow",
+    "running": "cyan",
+    "queued": "dim",
+}
+_TAIL_SECONDS = 0.2
+_LONGEST = 100
+
+
+@app.command("list")
+def list_(
+    journal: JournalOption = "",
+    workflow: Workflow = None,
+    status: Annotated[list[str] | None, typer.Option(help="Only those with this status.")] = None,
+    metadata: Annotated[
+        list[str] | None, typer.Option(help="Only those with this NAME=VALUE.")
+    ] = None,
+    before: Annotated[str | None, typer.Option(help="Only those started before this run.")] = None,
+    limit: Annotated[int, typer.Option(help="How many at the most.")] = 50,
+    is_json: Json = False,
+) -> None:
+    """List runs, the newest first."""
+    with output(is_json=is_json) as printed:
+        statuses: Any = status or ()
+        if unknown := set(statuses).difference(_STYLES):
+            msg = f"{sorted(unknown)} are none of {list(_STYLES)}"
+            raise CommandError(msg)
+        pairs = [it.partition("=") for it in metadata or ()]
+        wanted = {name: value for name, _, value in pairs}
+
+        async def found(client: RunClient) -> list[RunInfo]:
+            return await client.list(
+                workflow=workflow, status=statuses, metadata=wanted, before=before, limit=limit
+            )
+
+        runs = _with(journal, found)
+        if is_json:
+            printed.value([_fields(info) for info in runs])
+            return
+        table = Table(box=None, pad_edge=False, header_style="dim")
+        for name in ("RUN", "WORKFLOW", "STATUS", "STARTED", "WAITS FOR"):
+            table.add_column(name, no_wrap=True)
+        for info in runs:
+            table.add_row(
+                info.run_id,
+                info.workflow,
+                Text(info.status, style=_STYLES[info.status]),
+                f"{info.created_at:%Y-%m-%d %H:%M:%S}",
+                ", ".join(wait.signal or wait.path for wait in info.waits),
+            )
+        printed.out.print(table)
+
+
+@app.command()
+def show(run_id: RunId, journal: JournalOption = "", is_json: Json = False) -> None:
+    """Show a run: what it did, and what it waits for."""
+    with output(is_json=is_json) as printed:
+
+        async def found(client: RunClient) -> tuple[RunInfo, Node, list[str]]:
+            lines = [line async for line in client.export(run_id)]
+            return await client.info(run_id), await tree_of(client, run_id), lines
+
+        info, root, lines = _with(journal, found)
+        head = json.loads(lines[0])
+        if is_json:
+            kept = {name: head[name] for name in ("input", "outcome")}
+            printed.value({**_fields(info), **kept, "nodes": _plain(root)})
+            return
+        status = Text(info.status, style=_STYLES[info.status])
+        printed.out.print(Text.assemble(info.run_id, "  ", status, "  ", (info.workflow, "dim")))
+        for wait in info.waits:
+            until = "" if wait.until is None else f" until {wait.until:%Y-%m-%d %H:%M:%S} UTC"
+            printed.text(f"waits for {wait.signal or wait.path}{until}")
+        whole = Tree("", hide_root=True)
+        _add(root, whole)
+        printed.out.print(whole)
+
+
+@app.command()
+def tail(run_id: RunId, journal: JournalOption = "", is_json: Json = False) -> None:
+    """Follow a run until it ends; the command ends as it does."""
+    with output(is_json=is_json) as printed:
+        _tell_end(run_id, _with(journal, partial(_followed, run_id, printed)), printed)
+
+
+@app.command()
+def signal(
+    run_id: RunId,
+    name: Annotated[str, typer.Argument(help="The signal's name.")],
+    payload: Annotated[str | None, typer.Argument(help="JSON, @file, or -.")] = None,
+    signal_id: Annotated[
+        str | None, typer.Option("--id", help="Makes sending it twice the same as once.")
+    ] = None,
+    journal: JournalOption = "",
+    is_json: Json = False,
+) -> None:
+    """Send a run a signal, which is kept until it waits for it."""
+    with output(is_json=is_json) as printed:
+        brought = json.loads(input_text(payload))
+
+        async def send(client: RunClient) -> None:
+            await client.signal(run_id, name, brought, signal_id=signal_id)
+
+        _with(journal, send)
+        _said(printed, f"sent {name!r} to run {run_id!r}", run_id=run_id, signal=name)
+
+
+@app.command()
+def cancel(run_id: RunId, journal: JournalOption = "", is_json: Json = False) -> None:
+    """Ask a run to stop, once whoever executes it has undone what is to be undone."""
+    with output(is_json=is_json) as printed:
+
+        async def ask(client: RunClient) -> bool:
+            return await client.cancel(run_id)
+
+        was_under_way = _with(journal, ask)
+        said = "was asked to stop" if was_under_way else "had ended already"
+        _said(printed, f"run {run_id!r} {said}", run_id=run_id, was_under_way=was_under_way)
+
+
+@app.command()
+def resume(
+    run_id: RunId,
+    application: AppOption,
+    journal: JournalOption = "",
+    no_wait: Annotated[bool, typer.Option("--no-wait", help="End once it only waits.")] = False,
+    is_json: Json = False,
+) -> None:
+    """Carry a failed run on from what failed, here, and print its result."""
+
+    async def start(runner: DurableRunner) -> Run[Any]:
+        return await runner.resume(run_id)
+
+    _execute(application, journal, start, is_json=is_json, is_to_wait=not no_wait)
+
+
+@app.command()
+def fork(
+    run_id: RunId,
+    application: AppOption,
+    journal: JournalOption = "",
+    before: Annotated[
+        str | None, typer.Option(help="Keep what was recorded before this path; all by default.")
+    ] = None,
+    new_run_id: Annotated[str | None, typer.Option("--as", help="The new run's id.")] = None,
+    no_wait: Annotated[bool, typer.Option("--no-wait", help="End once it only waits.")] = False,
+    is_json: Json = False,
+) -> None:
+    """Start a run that goes on from a point of another one, here, and print its result."""
+
+    async def start(runner: DurableRunner) -> Run[Any]:
+        return await runner.fork(run_id, before=before, new_run_id=new_run_id)
+
+    _execute(application, journal, start, is_json=is_json, is_to_wait=not no_wait)
+
+
+@app.command()
+def export(
+    run_ids: Annotated[list[str] | None, typer.Argument(metavar="[RUN_ID]...")] = None,
+    journal: JournalOption = "",
+    to: Annotated[Path | None, typer.Option("--output", "-o", help="A file.")] = None,
+) -> None:
+    """Print all that the journal keeps of runs, as lines of JSON; of all runs by default."""
+    with output() as printed:
+
+        async def write(client: RunClient) -> None:
+            lines = client.export(*(run_ids or ()))
+            if to is None:
+                async for line in lines:
+                    sys.stdout.write(f"{line}\n")
+                sys.stdout.flush()
+                return
+            count = 0
+            async with await anyio.open_file(to, "w") as file:
+                async for line in lines:
+                    await file.write(f"{line}\n")
+                    count += 1
+            printed.note(f"{count} lines in {to}")
+
+        _with(journal, write)
+
+
+@app.command()
+def prune(
+    older_than: Annotated[str, typer.Option(help="How long ago they ended, as 30d.")],
+    status: Annotated[
+        list[str] | None, typer.Option(help="Only those that completed, failed or cancelled.")
+    ] = None,
+    journal: JournalOption = "",
+    is_json: Json = False,
+) -> None:
+    """Remove runs that ended some time ago, with all that is recorded of them."""
+    with output(is_json=is_json) as printed:
+        seconds = seconds_in(older_than)
+        statuses: Any = tuple(status or ENDED)
+
+        async def remove(client: RunClient) -> int:
+            return await client.prune(seconds, status=statuses)
+
+        count = _with(journal, remove)
+        _said(printed, f"{count} runs were removed", removed=count)
+
+
+def _with(journal: str, ask: Callable[[RunClient], Awaitable[Any]]) -> Any:
+    """Ask a journal, which others may use meanwhile."""
+    client = client_at(journal)
+
+    async def main() -> Any:
+        await client._journal.open()
+        try:
+            return await ask(client)
+        finally:
+            with anyio.CancelScope(shield=True):
+                await client._journal.close()
+
+    return anyio.run(main)
+
+
+def _execute(
+    application: list[str],
+    journal: str,
+    start: Callable[[DurableRunner], Awaitable[Run[Any]]],
+    *,
+    is_json: bool,
+    is_to_wait: bool,
+) -> None:
+    with output(is_json=is_json) as printed:
+        runner = runner_at(application, journal, grace_seconds=0)
+        execute = partial(durably, runner, start, is_to_wait=is_to_wait)
+        tell(printed, *shown(printed, execute, is_shown=not is_json))
+
+
+async def _followed(run_id: str, printed: Output, client: RunClient) -> str | None:
+    """Print each node as it is recorded; the run's status at its end."""
+
+    async def follow() -> str:
+        seen: set[tuple[str, str]] = set()
+        while True:
+            info = await client.info(run_id)
+            for node in (await tree_of(client, run_id)).walk():
+                key = (node.path, node.state)
+                if node.order is not None and key not in seen:
+                    seen.add(key)
+                    _print_node(node, printed)
+            if info.status in ENDED:
+                return info.status
+            await anyio.sleep(_TAIL_SECONDS)
+
+    ended = await until_signalled(follow)
+    if isinstance(ended, Failure):
+        raise ended.error
+    return None if ended is None else ended.value
+
+
+def _tell_end(run_id: str, status: str | None, printed: Output) -> None:
+    if status is None:
+        printed.fail(f"run {run_id!r} has not ended yet", Exit.SUSPENDED, run_id=run_id)
+    if status != "completed":
+        printed.fail(f"run {run_id!r} has {status}", Exit.FAILED, run_id=run_id)
+
+
+def _print_node(node: Node, printed: Output) -> None:
+    if printed.is_json:
+        printed.value({name: part for name, part in _plain(node).items() if name != "children"})
+        return
+    symbol, style = SYMBOLS[node.state]
+    printed.out.print(Text.assemble((symbol, style), " ", node.path, _short(node)))
+
+
+def _add(node: Node, into: Tree) -> None:
+    symbol, style = SYMBOLS[node.state]
+    branch = into.add(Text.assemble((symbol, style), " ", node.label, _short(node)))
+    for child in node.children:
+        _add(child, branch)
+
+
+def _short(node: Node) -> Text:
+    match node.outcome:
+        case Success(value):
+            text = json.dumps(as_json(value), ensure_ascii=False)
+            short = text if len(text) <= _LONGEST else f"{text[:_LONGEST]}…"
+            return Text(f"  {short}", style="dim")
+        case Failure(error):
+            return Text(f"  {type(error).__name__}: {error}", style="red")
+        case _:
+            return Text("")
+
+
+def _plain(node: Node) -> dict[str, Any]:
+    known: dict[str, Any] = {"path": node.path, "state": node.state, "order": node.order}
+    if isinstance(node.outcome, Success):
+        known["result"] = as_json(node.outcome.value)
+    if isinstance(node.outcome, Failure):
+        known["error"] = as_json(node.outcome.error)
+    return {**known, "children": [_plain(child) for child in node.children]}
+
+
+def _fields(info: RunInfo) -> dict[str, Any]:
+    return {
+        "run_id": info.run_id,
+        "workflow": info.workflow,
+        "status": info.status,
+        "created_at": info.created_at,
+        "updated_at": info.updated_at,
+        "metadata": dict(info.metadata),
+        "queue": info.queue,
+        "parent": info.parent,
+        "is_cancelled": info.is_cancelled,
+        "waits": [{"path": w.path, "signal": w.signal, "until": w.until} for w in info.waits],
+    }
+
+
+def _said(printed: Output, text: str, **values: Any) -> None:
+    if printed.is_json:
+        printed.value(values)
+    else:
+        printed.text(text)

@@ -1,0 +1,135 @@
+"""`plait serve`, `plait worker` and `plait token`."""
+
+from __future__ import annotations
+
+import json
+import secrets
+from contextlib import suppress
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import anyio
+import typer
+
+from plait.cli._durations import seconds_in
+from plait.cli._executing import until_signalled
+from plait.cli._loading import load, runner_at
+from plait.cli._output import CommandError, Exit, Json, output
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from plait.server import Server, Token
+
+Targets = Annotated[
+    list[str], typer.Argument(metavar="MODULE:NAME...", help="Workflows, or one runner.")
+]
+Journal = Annotated[
+    str, typer.Option("--journal", envvar="PLAIT_JOURNAL", help="As sqlite:///runs.db.")
+]
+Grace = Annotated[
+    float, typer.Option(help="How many seconds what is under way is given at the end.")
+]
+
+
+def serve(
+    targets: Targets,
+    journal: Journal = "",
+    host: Annotated[str, typer.Option(help="The address to listen at.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="The port; 0 for any that is free.")] = 8000,
+    tokens: Annotated[
+        Path | None,
+        typer.Option(envvar="PLAIT_TOKENS", help="A file of tokens, as `plait token` writes."),
+    ] = None,
+    grace: Grace = 10,
+) -> None:
+    """Serve runs over HTTP, with a dashboard, and execute them, until SIGTERM or SIGINT.
+
+    A target may also be an application that `plait.server.app` made. Without tokens, only this
+    machine is let in.
+    """
+    with output() as printed:
+        from plait.server import Server, app, serve
+        from plait.server._security import tokens_in
+
+        found = load(targets[0]) if len(targets) == 1 else None
+        if isinstance(found, Server):
+            application: Server = found
+        else:
+            known: Sequence[Token] = () if tokens is None else tokens_in(tokens)
+            runner = runner_at(targets, journal, grace_seconds=grace)
+            application = app(runner, tokens=known)
+
+        def announce(address: str) -> None:
+            printed.text(f"serving at {address}")
+            if application.site.guard.is_open:
+                printed.note("no tokens are configured: only this machine is let in")
+
+        serve(application, host=host, port=port, announce=announce)
+
+
+def worker(targets: Targets, journal: Journal = "", grace: Grace = 10) -> None:
+    """Execute the runs of a journal that others start, until SIGTERM or SIGINT."""
+    with output() as printed:
+        runner = runner_at(targets, journal, grace_seconds=grace)
+
+        async def main() -> None:
+            async with runner:
+                names = ", ".join(sorted(runner._workflows))
+                printed.text(f"executing the runs of {names}")
+                await until_signalled(anyio.sleep_forever)
+                printed.note("taking no more runs")
+
+        anyio.run(main)
+
+
+def token(
+    name: Annotated[str, typer.Argument(help="Whose it is.")],
+    scope: Annotated[
+        list[str] | None, typer.Option(help="read, run or operate; all by default.")
+    ] = None,
+    expires_in: Annotated[str, typer.Option(help="Such as 90d; never by default.")] = "",
+    file: Annotated[
+        Path | None, typer.Option(help="Add it to this file, for `plait serve --tokens`.")
+    ] = None,
+    is_json: Json = False,
+) -> None:
+    """Make a bearer token, and print its secret, which is kept nowhere."""
+    with output(is_json=is_json) as printed:
+        from plait.server import Token
+        from plait.server._security import SCOPES
+
+        secret = secrets.token_urlsafe(32)
+        scopes: Any = scope or SCOPES
+        made = Token.of(name, secret, scopes=scopes)
+        until = datetime.fromtimestamp(_now() + seconds_in(expires_in), UTC) if expires_in else None
+        entry = {
+            "name": name,
+            "sha256": made.digest,
+            "scopes": sorted(made.scopes),
+            "expires_at": None if until is None else until.isoformat(),
+        }
+        if file is not None:
+            _add(file, entry)
+        if is_json:
+            printed.value({"secret": secret, "entry": entry})
+            return
+        printed.text(secret)
+        if file is None:
+            printed.note(f"for the file of tokens: {json.dumps([entry])}")
+
+
+def _add(file: Path, entry: dict[str, Any]) -> None:
+    known: list[dict[str, Any]] = []
+    with suppress(FileNotFoundError):
+        known = json.loads(file.read_text())
+    if any(it["name"] == entry["name"] for it in known):
+        msg = f"{file} has a token named {entry['name']!r} already"
+        raise CommandError(msg, Exit.USAGE)
+    file.touch(mode=0o600)
+    file.write_text(json.dumps([*known, entry], indent=2) + "\n")
+
+
+def _now() -> float:
+    return datetime.now(UTC).timestamp()

@@ -1,0 +1,321 @@
+"""Runs and workflows are looked at, and acted on, from the shell."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from xml.etree import ElementTree
+
+import errands
+import httpx
+import pytest
+from typer.testing import CliRunner
+
+from plait.cli._app import app
+from plait.cli._durations import seconds_in
+
+COMMAND = [sys.executable, "-c", "from plait.cli import main; main()"]
+HERE = Path(__file__).parent
+
+
+@pytest.fixture
+def runs(plait):
+    """A run that completed, one that failed, and one that waits."""
+    plait("run", "errands:errand", "-i", '{"what": "tea"}', "--run-id", "done")
+    plait("run", "errands:stubborn", "--run-id", "failed")
+    plait("run", "errands:review", "-i", '"tea"', "--run-id", "waiting", "--no-wait")
+    return plait
+
+
+def test_runs_are_listed(runs):
+    table = runs("runs", "list").stdout
+    assert table.splitlines()[0].split() == ["RUN", "WORKFLOW", "STATUS", "STARTED", "WAITS", "FOR"]
+    assert "seen" in table
+    listed = json.loads(runs("runs", "list", "--json").stdout)
+    assert [run["run_id"] for run in listed] == ["waiting", "failed", "done"]
+
+    def found(*options):
+        return [
+            run["run_id"] for run in json.loads(runs("runs", "list", "--json", *options).stdout)
+        ]
+
+    assert found("--status", "failed", "--status", "completed") == ["failed", "done"]
+    assert found("--workflow", "review", "--limit", 1) == ["waiting"]
+    assert found("--before", "failed") == ["done"]
+    assert found("--metadata", "user=ada") == []
+    assert runs("runs", "list", "--status", "odd").exit_code == 2
+    assert runs("runs", "list", "--limit", 0).exit_code == 2
+
+
+def test_a_run_is_shown(runs):
+    shown = runs("runs", "show", "waiting").stdout
+    assert "waits for seen" in shown
+    assert '1:bring  "brought tea"' in shown
+    assert "ValueError: no such thing" in runs("runs", "show", "failed").stdout
+    told = json.loads(runs("runs", "show", "failed", "--json").stdout)
+    assert (told["status"], told["nodes"]["state"]) == ("failed", "failed")
+    assert told["nodes"]["children"][0]["error"]["message"] == "no such thing"
+    assert runs("runs", "show", "other").exit_code == 3
+
+
+def test_a_run_is_followed_to_its_end(runs):
+    done = runs("runs", "tail", "done")
+    assert (done.exit_code, done.stdout.count("✓")) == (0, 3)
+    failed = runs("runs", "tail", "failed")
+    assert (failed.exit_code, "has failed" in failed.stderr) == (1, True)
+    lines = [
+        json.loads(line) for line in runs("runs", "tail", "done", "--json").stdout.splitlines()
+    ]
+    assert lines[0] == {"path": "errand/1:fetch", "state": "done", "order": 1, "result": ["tea"]}
+    assert runs("runs", "tail", "other").exit_code == 3
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code"),
+    [
+        (["tail", "done"], 0),
+        (["tail", "other"], 3),
+        (["fork", "done", "--app", "errands:errand"], 0),
+    ],
+)
+def test_a_shell_is_told_how_it_ended(runs, journal, arguments, code):
+    command = [*COMMAND, "runs", *arguments, "--journal", journal]
+    done = subprocess.run(command, cwd=HERE, capture_output=True, text=True, check=False)
+    assert done.returncode == code
+    assert "\x1b" not in done.stdout + done.stderr
+
+
+def test_a_run_that_is_followed_may_be_left(runs, journal):
+    command = [*COMMAND, "runs", "tail", "waiting", "--journal", journal]
+    with subprocess.Popen(command, cwd=HERE, stdout=subprocess.PIPE, text=True) as process:
+        assert "review/1:bring" in process.stdout.readline()
+        process.send_signal(signal.SIGINT)
+        process.communicate(timeout=20)
+    assert process.returncode == 4
+
+
+def test_a_signal_is_sent(runs):
+    sent = runs("runs", "signal", "waiting", "seen", "true", "--id", "s", "--json")
+    assert json.loads(sent.stdout) == {"run_id": "waiting", "signal": "seen"}
+    assert runs("runs", "signal", "done", "seen", "true").exit_code == 1
+    assert runs("runs", "signal", "other", "seen").exit_code == 3
+    assert runs("runs", "signal", "waiting", "seen", "{").exit_code == 2
+    done = runs("run", "errands:review", "-i", '"tea"', "--run-id", "waiting")
+    assert done.stdout == "true\n"
+
+
+def test_a_run_is_cancelled(runs):
+    assert "was asked to stop" in runs("runs", "cancel", "waiting").stdout
+    assert "had ended" in runs("runs", "cancel", "done").stdout
+    assert json.loads(runs("runs", "cancel", "done", "--json").stdout)["was_under_way"] is False
+    stopped = runs("run", "errands:review", "-i", '"tea"', "--run-id", "waiting")
+    assert "RunCancelledError" in stopped.stderr
+
+
+def test_a_run_is_forked(runs):
+    done = runs("runs", "fork", "done", "--app", "errands:errand", "--as", "again")
+    assert done.stdout == '"brought tea"\n'
+    before = ("--before", "errand/3:bring")
+    done = runs("runs", "fork", "done", "--app", "errands:errand", "--json", *before)
+    assert json.loads(done.stdout)["result"] == "brought tea"
+    taken = runs("runs", "fork", "done", "--app", "errands:errand", "--as", "again")
+    assert taken.exit_code == 2
+    assert runs("runs", "fork", "other", "--app", "errands:errand").exit_code == 3
+    assert runs("runs", "resume", "done", "--app", "errands:fail").exit_code == 2
+
+
+def test_runs_are_exported(runs, tmp_path):
+    lines = [json.loads(line) for line in runs("runs", "export", "done").stdout.splitlines()]
+    assert [line["type"] for line in lines] == ["run", "record", "record", "record"]
+    file = tmp_path / "all.jsonl"
+    assert "lines in" in runs("runs", "export", "-o", file).stderr
+    assert {json.loads(line)["run_id"] for line in file.read_text().splitlines()} == {
+        "done",
+        "failed",
+        "waiting",
+    }
+
+
+def test_runs_are_pruned(runs):
+    assert "0 runs" in runs("runs", "prune", "--older-than", "1d").stdout
+    pruned = runs("runs", "prune", "--older-than", "0s", "--status", "failed", "--json")
+    assert json.loads(pruned.stdout) == {"removed": 1}
+    assert runs("runs", "prune", "--older-than", "long ago").exit_code == 2
+    assert runs("runs", "prune", "--older-than", "1d", "--status", "running").exit_code == 2
+
+
+def test_lengths_of_time():
+    assert [seconds_in(text) for text in ("90s", "1.5h", "2w")] == [90, 5400, 1_209_600]
+
+
+def test_without_a_journal_it_says_how_to_name_one(monkeypatch):
+    monkeypatch.delenv("PLAIT_JOURNAL", raising=False)
+    for arguments in (["runs", "list"], ["verify", "errands:errand"]):
+        done = CliRunner().invoke(app, arguments)
+        assert (done.exit_code, "--journal or PLAIT_JOURNAL" in done.stderr) == (2, True)
+
+
+def test_a_shape_is_drawn(plait, tmp_path):
+    text = plait("graph", "errands:review").stdout
+    assert "├── bring  step" in text
+    assert "└── seen  signal" in text
+    assert plait("graph", "errands:review", "-f", "mermaid").stdout.startswith("flowchart TD")
+    assert json.loads(plait("graph", "errands:review", "--json").stdout)["name"] == "review"
+    file = tmp_path / "shape.svg"
+    assert plait("graph", "errands:review", "-f", "svg", "-o", file).exit_code == 0
+    assert ElementTree.parse(file).getroot().tag.endswith("svg")
+    assert plait("graph", "errands:review", "-o", file).exit_code == 2
+
+
+def test_code_is_held_against_runs(runs, monkeypatch):
+    assert runs("verify", "errands:review").stdout.startswith("waiting: fits, 1 replayed, next is")
+    assert "done: fits, 3 replayed\n" in runs("verify", "errands:errand", "done").stdout
+    told = json.loads(runs("verify", "errands:review", "--json").stdout)
+    assert told["fits"] is True
+    assert "no run is under way" in runs("verify", "errands:errand").stderr
+    changed = (errands.fail >> errands.bring).named("review")
+    monkeypatch.setattr(errands, "review", changed)
+    found = runs("verify", "errands:review")
+    assert (found.exit_code, "review/1:" in found.stdout) == (1, True)
+    told = json.loads(runs("verify", "errands:review", "--json").stdout)
+    assert "review/1:" in told["error"]
+
+
+def test_a_run_that_no_longer_fits_is_left_as_it_is(runs, monkeypatch):
+    changed = (errands.fail >> errands.bring).named("review")
+    monkeypatch.setattr(errands, "review", changed)
+    done = runs("runs", "signal", "waiting", "seen", "true")
+    done = runs("run", "errands:review", "-i", '"tea"', "--run-id", "waiting")
+    assert (done.exit_code, "review/1:" in done.stderr) == (1, True)
+
+
+def test_schedules_are_told(plait):
+    table = plait("schedules", "errands:runner").stdout
+    assert "hourly" in table
+    told = json.loads(plait("schedules", "errands:runner", "--json").stdout)
+    assert (told[0]["workflow"], len(told[0]["next"])) == ("bring", 3)
+    assert plait("schedules", "errands:errand").exit_code == 2
+
+
+def test_it_tells_what_is_installed_and_whether_the_journal_is_in_order(runs, tmp_path):
+    told = runs("doctor").stdout
+    assert "1 completed, 1 failed, 1 waiting" in told
+    assert "pip install" in told
+    well = json.loads(runs("doctor", "--json").stdout)
+    assert well["journal"]["problems"] == []
+    (tmp_path / "runs.db").write_bytes(b"SQLite format 3\0" + b"x" * 5000)
+    broken = runs("doctor")
+    assert broken.exit_code == 1
+    assert runs("doctor", "--journal", "sqlite:///nowhere.db").exit_code == 3
+    assert runs("doctor", "--journal", "").exit_code == 0
+
+
+@pytest.mark.parametrize(
+    ("targets", "message"),
+    [
+        (["errands:errand", "errands:runner"], "name one runner"),
+        (["errands:number"], "cannot compose"),
+    ],
+)
+def test_what_cannot_be_executed_is_refused(plait, targets, message):
+    done = plait("worker", *targets)
+    assert (done.exit_code, message in done.stderr) == (2, True)
+
+
+def test_an_app_is_wanted_where_a_run_is_to_be_executed(plait, journal):
+    from plait.cli._loading import runner_at
+    from plait.cli._output import CommandError
+
+    with pytest.raises(CommandError, match="name the workflows"):
+        runner_at([], journal)
+    assert runner_at(["errands:runner"], "") is errands.runner
+
+
+def test_a_token_is_made(plait, tmp_path):
+    file = tmp_path / "tokens.json"
+    made = plait("token", "ci", "--scope", "read", "--file", file)
+    assert len(made.stdout.strip()) >= 32
+    assert made.stdout.strip() not in file.read_text()
+    assert file.stat().st_mode & 0o077 == 0
+    again = plait("token", "ci", "--file", file)
+    assert (again.exit_code, "already" in again.stderr) == (2, True)
+    told = json.loads(plait("token", "cd", "--expires-in", "90d", "--json").stdout)
+    assert told["entry"]["expires_at"] is not None
+    assert "sha256" in plait("token", "x").stderr
+    assert plait("token", "x", "--scope", "all").exit_code == 2
+
+
+def test_a_server_that_others_can_reach_wants_tokens(plait):
+    done = plait("serve", "errands:errand", "--host", "0.0.0.0")
+    assert (done.exit_code, "no tokens are configured" in done.stderr) == (2, True)
+
+
+def test_a_runner_is_served_until_it_is_asked_to_end(plait, journal, tmp_path):
+    tokens = tmp_path / "tokens.json"
+    secret = plait("token", "ci", "--file", tokens).stdout.strip()
+    command = [*COMMAND, "serve", "errands:ask", "errands:dawdle", "--port", "0"]
+    command += ["--journal", journal, "--tokens", str(tokens)]
+    with _started(command) as process:
+        address = process.stdout.readline().split()[-1]
+        headers = {"Authorization": f"Bearer {secret}", "Prefer": "wait=20"}
+        with httpx.Client(base_url=address, headers=headers) as client:
+            done = client.post("/api/workflows/dawdle/runs", json=0.01)
+            assert done.json()["result"] == "at last"
+            asked = client.post("/api/workflows/ask/runs", json="why?", headers={"Prefer": "none"})
+            assert asked.status_code == 202
+            slow = client.post(
+                "/api/workflows/dawdle/runs", json=1.0, headers={"Prefer": "respond-async"}
+            )
+        process.send_signal(signal.SIGTERM)
+        _, errors = process.communicate(timeout=30)
+    assert process.returncode == 0, errors
+    statuses = {run["run_id"]: run["status"] for run in _listed(plait)}
+    assert statuses[slow.json()["run_id"]] == "completed"
+    assert statuses[asked.json()["run_id"]] in ("running", "waiting")
+
+
+def test_a_server_whose_journal_is_broken_ends(tmp_path):
+    file = tmp_path / "runs.db"
+    file.write_text("this is no journal, and never was one" * 100)
+    command = [*COMMAND, "serve", "errands:errand", "--port", "0", "--journal", f"sqlite:///{file}"]
+    done = subprocess.run(command, cwd=HERE, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (5, "")
+
+
+def test_a_reader_may_stop_reading(runs, journal):
+    with _started([*COMMAND, "runs", "export", "--journal", journal]) as process:
+        process.stdout.close()
+        assert process.stderr.read() == ""
+
+
+def test_an_application_is_served(tmp_path):
+    with _started([*COMMAND, "serve", "errands:served", "--port", "0"]) as process:
+        address = process.stdout.readline().split()[-1]
+        assert httpx.get(f"{address}/health").json()["status"] == "ok"
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate(timeout=30)
+    assert process.returncode == 0
+    assert "only this machine is let in" in errors
+
+
+def test_a_worker_executes_what_others_started(plait, journal):
+    plait("run", "errands:ask", "-i", '"why?"', "--run-id", "a", "--no-wait")
+    with _started([*COMMAND, "worker", "errands:ask", "--journal", journal]) as process:
+        assert process.stdout.readline() == "executing the runs of ask\n"
+        plait("runs", "signal", "a", "answered", '"because"')
+        assert plait("runs", "tail", "a").exit_code == 0
+        process.send_signal(signal.SIGTERM)
+        _, errors = process.communicate(timeout=30)
+    assert (process.returncode, errors) == (0, "taking no more runs\n")
+
+
+def _started(command):
+    env = {**os.environ, "PYTHONUNBUFFERED": "1"}
+    pipe = subprocess.PIPE
+    return subprocess.Popen(command, cwd=HERE, env=env, stdout=pipe, stderr=pipe, text=True)
+
+
+def _listed(plait):
+    return json.loads(plait("runs", "list", "--json").stdout)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import os
 import sys
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -114,7 +115,7 @@ def client_at(journal: str) -> RunClient:
     if not file.exists():
         msg = f"there is no journal {file}"
         raise CommandError(msg, Exit.NOT_FOUND)
-    return RunClient(_journal_at(journal), JsonCodec(), Blobs(None), Topics())
+    return RunClient(_journal_at(journal), JsonCodec(), Blobs(None), Topics(), time.time)
 
 
 def journal_file(journal: str) -> Path:

@@ -13,10 +13,9 @@ from plait.durable._info import RunInfo
 from plait.durable._journal import ENDED, Kind, RunQuery
 from plait.durable._topics import Topics, end_topic, event_topic, signal_topic
 from plait.primitives import Failure, Outcome, StepTimeoutError, Success
-from plait.primitives._services import EVENT_LOOP
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Collection, Mapping
+    from collections.abc import AsyncGenerator, Callable, Collection, Mapping
 
     from plait.durable._blobs import Blobs
     from plait.durable._codec import Codec
@@ -35,13 +34,22 @@ class RunClient:
         codec: How values are encoded.
         blobs: Where large payloads are.
         topics: Who in this process waits for news.
+        timestamp: Tells the time, in seconds since the epoch.
     """
 
-    def __init__(self, journal: Journal, codec: Codec, blobs: Blobs, topics: Topics) -> None:
+    def __init__(
+        self,
+        journal: Journal,
+        codec: Codec,
+        blobs: Blobs,
+        topics: Topics,
+        timestamp: Callable[[], float],
+    ) -> None:
         self._journal = journal
         self._codec = codec
         self._blobs = blobs
         self._topics = topics
+        self._timestamp = timestamp
 
     async def info(self, run_id: str) -> RunInfo:
         """What the journal knows of a run.
@@ -255,9 +263,6 @@ class RunClient:
         if status in ENDED:
             return Failure(RunEndedError(f"run {run_id!r} has {status} without an event {name!r}"))
         return None
-
-    def _timestamp(self) -> float:
-        return EVENT_LOOP.timestamp()
 
     def _news(self, topic: str) -> None:
         """Tell those in this process who may wait for what was just written."""

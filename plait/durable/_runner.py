@@ -134,7 +134,13 @@ class DurableRunner(RunClient):
             durability=durability,
         )
         executor = self._executor
-        super().__init__(executor.journal, executor.codec, executor.blobs, executor.topics)
+        super().__init__(
+            executor.journal,
+            executor.codec,
+            executor.blobs,
+            executor.topics,
+            executor.timestamp,
+        )
         self._task_group: anyio.abc.TaskGroup | None = None
 
     async def __aenter__(self) -> Self:
@@ -378,8 +384,10 @@ class DurableRunner(RunClient):
         stored = await self._find(run_id)
         self._workflow_of(stored)
         if await self._journal.reopen(stored.key, self._timestamp()):
-            stored = await self._find(run_id)
-            self._executor.launch(stored, await self._journal.records(stored.key))
+            execution = self._executor.executions.get(run_id)
+            if execution is not None and execution.is_over:
+                await execution.ending.ended.wait()
+            await self._ending_of(await self._find(run_id))
         return self._run(run_id)
 
     async def fork(
@@ -558,7 +566,8 @@ class DurableRunner(RunClient):
                 # Its journal or a changed workflow stopped it, which may have been mended since.
                 records = await self._journal.records(stored.key)
                 stored = await self._find(run_id)
-                if stored.status == "running" and stored.is_claimed:
+                is_left = stored.status == "running" and stored.is_claimed
+                if is_left and run_id not in executions:
                     return self._executor.launch(stored, records).ending
             else:
                 await self._executor.claim()
@@ -620,9 +629,6 @@ class DurableRunner(RunClient):
                 "pass them in workflows= to carry them on",
                 ", ".join(map(repr, sorted(unknown))),
             )
-
-    def _timestamp(self) -> float:
-        return self._executor.timestamp()
 
     def _news(self, topic: str) -> None:
         super()._news(topic)

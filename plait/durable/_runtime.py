@@ -56,11 +56,10 @@ class DurableRuntime(ImperativeCalls):
     ) -> Coroutine[Any, Any, T]:
         """Hand back what is recorded of a node, or execute it and record what became of it."""
         input_data = self._as_at_first(input_data, context)
-        if self._called:
-            call_digest = self._called.pop(context.path, None)
-            if call_digest is not None:
-                made = self._leaf if primitive._is_leaf else self._composite
-                return made(primitive, execute, input_data, context, call_digest)
+        call_digest = self._called.pop(context.path, None) if self._called else None
+        if call_digest is not None:
+            made = self._leaf if primitive._is_leaf else self._composite
+            return made(primitive, execute, input_data, context, call_digest)
         # Here, and not in the coroutine: the input is what it is when the call is made.
         if primitive._is_leaf:
             return self._leaf(primitive, execute, input_data, context, self._digest(input_data))

@@ -96,7 +96,9 @@ async def _replayed(executor: Executor, execution: Execution) -> Outcome[object]
     try:
         with anyio.move_on_after(_PATIENCE_SECONDS):
             try:
-                return Success(await execution.workflow.execute(input_data, context))
+                result = await execution.workflow.execute(input_data, context)
+                executor.codec.encode(result, execution.workflow)
+                return Success(result)
             except Exception as error:  # noqa: BLE001 - how the run ended, perhaps
                 return Failure(error)
         return None

@@ -44,6 +44,12 @@ class Waits(Recorder):
         spawn: Begins a task that outlives the run's own.
     """
 
+    if TYPE_CHECKING:
+
+        def _previous(self, parent: str) -> str:
+            """The path of the call that this task made before, in the code of a node."""
+            ...
+
     replayed = 0
     """How many nodes were handed back from the journal."""
 
@@ -189,10 +195,6 @@ class Waits(Recorder):
                 return False
             self._note(self._record(path, Kind.VALUE))
         return True
-
-    def _previous(self, parent: str) -> str:
-        """The path of the call that this task made before, in the code of a node."""
-        raise NotImplementedError
 
     def _own_place(self, context: WorkflowContext, what: str, name: str = "") -> str:
         if not _is_imperative(context):

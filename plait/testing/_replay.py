@@ -72,6 +72,7 @@ async def assert_replays(
     workflow = as_primitive(workflow)
     name = known_as(workflow)
     problems: list[str] = []
+    failure: JournalError | None = None
     async with virtual_time(), _opened(journal) as runner:
         around = runner._executor
         stored = await around.journal.list(RunQuery(workflow=name, limit=limit))
@@ -84,7 +85,6 @@ async def assert_replays(
             suspend_after=0,
             durability="sync",
         )
-        failure: JournalError | None = None
         async with anyio.create_task_group() as tasks:
             executor._task_group = tasks
             try:
@@ -94,8 +94,8 @@ async def assert_replays(
                         problems.append(f"run {run.start.run_id!r}: {found.error}")
             except JournalError as error:
                 failure = error
-        if failure is not None:
-            raise failure
+    if failure is not None:
+        raise failure
     if not stored:
         msg = f"the journal has no runs of {name!r}, so that nothing was replayed"
         raise ReplayError(msg)

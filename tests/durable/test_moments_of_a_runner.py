@@ -1,0 +1,181 @@
+"""What a runner does at the edges: waits that are nearly over, news from elsewhere, bad input."""
+
+import anyio
+import pytest
+from interruption import Gate
+from waiting import runner_of, until, until_waiting
+
+from plait import WorkflowContext, step, workflow
+from plait.durable import DurableRunner, Queue, RunCancelledError, RunNotFoundError, SqliteJournal
+from plait.durable import _executor as executor
+from plait.durable import _messages as messages
+
+pytestmark = pytest.mark.anyio
+
+
+def test_a_durability_that_there_is_not_is_refused(journal):
+    with pytest.raises(ValueError, match="durability='maybe' must be"):
+        DurableRunner(journal, durability="maybe")
+
+
+async def test_a_signal_to_no_run_is_refused(journal):
+    async with DurableRunner(journal) as runner:
+        with pytest.raises(RunNotFoundError, match="'nobody'"):
+            await runner.signal("nobody", "go")
+
+
+async def test_a_signal_to_a_run_that_is_removed_meanwhile_is_refused(journal, monkeypatch):
+    send = SqliteJournal.send
+    work = step(str)
+    async with DurableRunner(journal) as runner, DurableRunner(journal) as late:
+        await runner.run(work, 42, run_id="run")
+
+        async def send_late(self, *arguments):
+            assert await runner.prune(0) == 1
+            return await send(self, *arguments)
+
+        monkeypatch.setattr(SqliteJournal, "send", send_late)
+        with pytest.raises(RunNotFoundError, match="'run'"):
+            await late.signal("run", "go")
+
+
+async def test_a_wait_that_is_nearly_over_is_stayed_for(journal):
+    """Replaying the run would cost more than keeping it."""
+    bodies = []
+
+    @workflow
+    async def nap(number: int, context: WorkflowContext) -> int:
+        bodies.append(number)
+        await context.sleep(0.15)
+        return number
+
+    async with runner_of(journal, nap, suspend_after=0.1) as runner:
+        assert await runner.run(nap, 42) == 42
+    assert bodies == [42]
+
+
+async def test_a_runner_hears_what_another_one_is_told(journal):
+    @workflow
+    async def ask(_: None, context: WorkflowContext) -> str:
+        return await context.wait_for("answer", str)
+
+    async with runner_of(journal, ask) as runner, runner_of(journal) as other:
+        run = await runner.start(ask, None, run_id="run")
+        await until_waiting(runner, "run")
+        await other.signal("run", "answer", "yes")
+        assert await run.result() == "yes"
+
+
+async def test_leaving_waits_for_the_runs_that_are_under_way(journal):
+    gate, done = Gate(), []
+    works = [(step(gate) >> done.append).named(f"work {number}") for number in range(3)]
+    queues = [Queue("two", 2)]
+
+    async def open_later():
+        await anyio.sleep(0.01)
+        gate.open()
+
+    async with (
+        anyio.create_task_group() as tasks,
+        DurableRunner(journal, workflows=works, queues=queues) as runner,
+    ):
+        for number, work in enumerate(works):
+            await runner.start(work, number, queue="two" if number < 2 else None)
+        await gate.reached.wait()
+        tasks.start_soon(open_later)
+    assert sorted(done) == [0, 1, 2]
+
+
+async def test_a_runner_that_may_wait_no_longer_lets_go_of_all_its_runs(journal):
+    gate, done = Gate(), []
+    work = (step(gate) >> done.append).named("work")
+    async with DurableRunner(journal, workflows=[work], grace_seconds=0) as runner:
+        for number in range(3):
+            await runner.start(work, number, run_id=f"run-{number}")
+        await gate.reached.wait()
+    assert done == []
+    gate.open()
+    async with DurableRunner(journal, workflows=[work]) as runner:
+        for number in range(3):
+            await (await runner.get(f"run-{number}")).result()
+    assert sorted(done) == [0, 1, 2]
+
+
+async def test_a_run_that_is_cancelled_as_it_works_ends_so(journal):
+    gate = Gate()
+    work = step(gate).named("work")
+    async with runner_of(journal, work) as runner:
+        run = await runner.start(work, 1, run_id="run")
+        await gate.reached.wait()
+        await run.cancel()
+        with pytest.raises(RunCancelledError):
+            await run.result()
+
+
+async def test_progress_is_kept_again_after_a_while_of_silence(journal, monkeypatch):
+    monkeypatch.setattr(messages, "_PROGRESS_SECONDS", 0.001)
+    gate = Gate()
+
+    @step
+    async def work(_, context: WorkflowContext):
+        context.progress(1, 2)
+        await gate(None)
+        context.progress(2, 2)
+        await anyio.sleep(0.05)
+
+    async with runner_of(journal) as runner:
+        run = await runner.start(work, None, run_id="run")
+
+        async def has_begun():
+            progress = (await run.info()).progress
+            return progress is not None and progress.done == 1
+
+        await until(has_begun)
+        await anyio.sleep(0.01)
+        gate.open()
+        await run.result()
+        assert (await run.info()).progress.done == 2
+
+
+async def test_runs_that_begin_to_wait_one_after_the_other_all_leave_memory(journal):
+    @workflow
+    async def nap(days: int, context: WorkflowContext) -> None:
+        await context.gather(context.wait_for("wake"), context.sleep(days * 86_400))
+
+    async with runner_of(journal, nap) as runner:
+        await runner.start(nap, 1, run_id="first")
+        await until_waiting(runner, "first")
+        for name in ("second", "third"):
+            await runner.start(nap, 2, run_id=name)
+        await until_waiting(runner, "second", "third")
+
+
+async def test_more_runs_are_due_than_are_taken_at_once(journal, monkeypatch):
+    monkeypatch.setattr(executor, "_RUNS_AT_ONCE", 2)
+    work = step(str).named("work")
+    async with runner_of(journal, work) as runner:
+        for number in range(5):
+            await runner.start(work, number, run_id=f"run-{number}", delay=0.05)
+    async with runner_of(journal, work) as runner:
+        for number in range(5):
+            assert await (await runner.get(f"run-{number}")).result() == str(number)
+
+
+async def test_a_run_that_is_woken_as_it_leaves_memory_goes_on(journal, monkeypatch):
+    suspend, begun = SqliteJournal.suspend, []
+
+    @workflow
+    async def ask(_: None, context: WorkflowContext) -> str:
+        begun.append(context.run_id)
+        return await context.wait_for("answer", str)
+
+    async with runner_of(journal, ask) as runner:
+
+        async def suspend_late(self, *arguments):
+            await suspend(self, *arguments)
+            await runner.signal("run", "answer", "yes")
+            await until(lambda: len(begun) == 2)
+
+        monkeypatch.setattr(SqliteJournal, "suspend", suspend_late)
+        assert await runner.run(ask, None, run_id="run") == "yes"
+    assert begun == ["run", "run"]

@@ -1,4 +1,5 @@
-"""What recovery costs where nothing fails, beside stamina, tenacity and `asyncio.timeout`.
+"""What recovery, caches and limits cost, beside stamina, tenacity, `asyncio.timeout`, async_lru
+and cashews.
 
     uv run --group bench benchmarks/resilience.py
 
@@ -9,11 +10,13 @@ from __future__ import annotations
 
 import asyncio
 
+import caching
 from _resilience_recovery import recovery
 
 
 async def main() -> None:
     await recovery()
+    await caching.main()
 
 
 if __name__ == "__main__":

@@ -561,16 +561,18 @@ class DurableRunner(RunClient):
     async def _ending_of(self, stored: StoredRun) -> Ending | None:
         """What becomes of this runner's execution of a run, where it is the one to execute it."""
         run_id, executions = stored.start.run_id, self._executor.executions
-        if stored.status == "running" and run_id not in executions:
-            if stored.is_claimed and stored.start.workflow in self._workflows:
-                # Its journal or a changed workflow stopped it, which may have been mended since.
+        while stored.status == "running" and run_id not in executions:
+            if not stored.is_claimed or stored.start.workflow not in self._workflows:
+                await self._executor.claim()
+                break
+            # Its journal or a changed workflow stopped it, which may have been mended since.
+            with self._topics.listening(end_topic(run_id)) as news:
                 records = await self._journal.records(stored.key)
                 stored = await self._find(run_id)
-                is_left = stored.status == "running" and stored.is_claimed
-                if is_left and run_id not in executions:
-                    return self._executor.launch(stored, records).ending
-            else:
-                await self._executor.claim()
+            is_left = stored.status == "running" and stored.is_claimed
+            # Where it has ended meanwhile, what was found may be older than that.
+            if is_left and not news.has_come and run_id not in executions:
+                return self._executor.launch(stored, records).ending
         execution = executions.get(run_id)
         return None if execution is None else execution.ending
 

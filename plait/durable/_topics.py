@@ -17,6 +17,11 @@ class News:
     def __init__(self) -> None:
         self._came = anyio.Event()
 
+    @property
+    def has_come(self) -> bool:
+        """Whether there was news."""
+        return self._came.is_set()
+
     def set(self) -> None:
         """Let the one who waits look again."""
         self._came.set()

@@ -6,12 +6,12 @@ from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import anyio
-from anyio.lowlevel import checkpoint
 
 from plait.durable._errors import WorkflowChangedError
 from plait.durable._history import call_digest, name_of
 from plait.durable._journal import Kind
 from plait.durable._messages import Messages
+from plait.durable._waits import let_others_go_on
 from plait.primitives._frame import Numbered
 
 if TYPE_CHECKING:
@@ -25,7 +25,6 @@ T = TypeVar("T")
 
 _PATIENCE_SECONDS = 1.0
 """How long a call that is not recorded waits for those recorded in its place to be made."""
-_TURNS = 50
 _SEPARATORS = str.maketrans({"/": "%2F", "[": "%5B", "#": "%23"})
 
 
@@ -145,8 +144,7 @@ class ImperativeCalls(Messages):
                     "each time outside of a step"
                 )
                 raise self._abort(WorkflowChangedError(msg, unmade))
-            for _ in range(_TURNS):
-                await checkpoint()
+            await let_others_go_on()
             await anyio.sleep(0.01)
             waited, made = (waited + 0.01, made) if made == calls.made else (0.0, calls.made)
         digest = self._take(at, calls.take(at.number, at.label, at.alike))

@@ -177,6 +177,10 @@ class JsonCodec:
         return digest(value)
 
 
+IN_MEMORY = JsonCodec(max_bytes=None)
+"""For what does not leave the process: it is not encrypted, and may be as long as it likes."""
+
+
 def digest(value: object) -> bytes:
     """Tells inputs apart; empty for one that has no encoded form."""
     try:

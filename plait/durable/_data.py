@@ -7,7 +7,7 @@ from itertools import chain
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
-from plait.durable._codec import JsonCodec
+from plait.durable._codec import IN_MEMORY
 from plait.durable._journal import Kind
 from plait.primitives import SerializationError
 
@@ -16,9 +16,6 @@ if TYPE_CHECKING:
 
     from plait.durable._codec import Codec
     from plait.durable._journal import Record
-
-# What stays in memory is not encrypted, and may be as long as it likes.
-_IN_MEMORY = JsonCodec(max_bytes=None)
 
 
 class DataLog:
@@ -39,7 +36,7 @@ class DataLog:
 
     def start_from(self, data: dict[str, Any]) -> None:
         """Take the data that the run was started with as known to the journal."""
-        self._known = {key: _IN_MEMORY.encode(value) for key, value in data.items()}
+        self._known = {key: IN_MEMORY.encode(value) for key, value in data.items()}
         for order, encoded in self._kept:
             self._apply(order, encoded, data)
 
@@ -59,7 +56,7 @@ class DataLog:
         changed: dict[str, bytes] = {}
         for key, value in data.items():
             try:
-                encoded = _IN_MEMORY.encode(value)
+                encoded = IN_MEMORY.encode(value)
             except SerializationError as error:
                 if not or_raise:
                     continue
@@ -106,7 +103,7 @@ class DataLog:
             self._written[key] = order
             if key in changed:
                 data[key] = changed[key]
-                self._known[key] = _IN_MEMORY.encode(changed[key])
+                self._known[key] = IN_MEMORY.encode(changed[key])
             else:
                 data.pop(key, None)
                 self._known.pop(key, None)

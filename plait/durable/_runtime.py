@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import anyio
 
 from plait.durable._calls import ImperativeCalls
-from plait.durable._codec import JsonCodec, encode_error
+from plait.durable._codec import IN_MEMORY, encode_error
 from plait.durable._data import below
 from plait.durable._errors import StepInterruptedError, WorkflowChangedError
 from plait.durable._journal import Kind
@@ -32,9 +32,6 @@ T = TypeVar("T")
 
 _FOLDED_BYTES = 1 << 18
 """Up to which size one record stands for those of the elements of a map."""
-
-
-_IN_MEMORY = JsonCodec(max_bytes=None)
 
 
 class DurableRuntime(ImperativeCalls):
@@ -299,12 +296,12 @@ class DurableRuntime(ImperativeCalls):
         owner = context.path.rpartition("/")[0]
         if owner not in self._inputs:
             try:
-                self._inputs[owner] = _IN_MEMORY.encode(input_data)
+                self._inputs[owner] = IN_MEMORY.encode(input_data)
             except SerializationError:
                 self._inputs[owner] = None
             return input_data
         encoded = self._inputs[owner]
-        first: In = input_data if encoded is None else _IN_MEMORY.decode(encoded)
+        first: In = input_data if encoded is None else IN_MEMORY.decode(encoded)
         return first
 
 

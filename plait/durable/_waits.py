@@ -311,8 +311,7 @@ class Waits(Recorder):
             self._is_earnest = True
             return
         # Everything that was finished is to be replayed first: its compensations are still to run.
-        for _ in range(_TURNS):
-            await checkpoint()
+        await let_others_go_on()
         await anyio.sleep(_SETTLING_SECONDS)
         self._stop()
         await checkpoint()
@@ -360,6 +359,12 @@ class Waits(Recorder):
         if failed:
             raise failed[0]
         return done[0], cancelled
+
+
+async def let_others_go_on() -> None:
+    """Have the other tasks of a replay come to where they wait."""
+    for _ in range(_TURNS):
+        await checkpoint()
 
 
 def _is_body(context: WorkflowContext) -> bool:

@@ -91,7 +91,6 @@ class GroupCommitter:
         self._call_soon = backend().call_soon()
         self._new_waiter = backend().waiter_factory()
         self._ended = self._new_waiter()
-        self._metrics = CommitMetrics()
 
     def start(self) -> Awaitable[None]:
         """Start the thread; awaiting the answer waits until the connection is open."""

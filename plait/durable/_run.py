@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 from plait.durable._client import value_of
 
 if TYPE_CHECKING:
+    from plait.durable._again import Reruns
     from plait.durable._executor import Ending
     from plait.durable._info import RunInfo
-    from plait.durable._runner import DurableRunner
 
 Out = TypeVar("Out")
 
@@ -21,7 +21,7 @@ class Run(Generic[Out]):
         run_id: Its id.
     """
 
-    def __init__(self, runner: DurableRunner, run_id: str, ending: Ending | None) -> None:
+    def __init__(self, runner: Reruns, run_id: str, ending: Ending | None) -> None:
         self.run_id = run_id
         self._runner = runner
         self._ending = ending

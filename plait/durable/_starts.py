@@ -1,0 +1,258 @@
+"""How runs begin: by a call, or by an event."""
+
+from __future__ import annotations
+
+import math
+import uuid
+from dataclasses import replace
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from plait.durable._again import Reruns
+from plait.durable._errors import RunConflictError
+from plait.durable._journal import NewRun
+from plait.durable._known import known_as
+from plait.durable._run import Run
+from plait.primitives import _ambient
+from plait.primitives._decorators import as_primitive
+from plait.primitives._encoding import encode
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Mapping
+
+    import anyio.abc
+
+    from plait.durable._executor import Executor
+    from plait.durable._journal import StoredRun
+    from plait.primitives import WorkflowPrimitive
+
+In = TypeVar("In")
+Out = TypeVar("Out")
+
+
+class Starts(Reruns):
+    """Starts runs, each once for an id.
+
+    Args:
+        executor: What executes the runs of its workflows.
+        workflows: These, by name.
+        queues: The names of the queues.
+    """
+
+    def __init__(
+        self,
+        executor: Executor,
+        workflows: dict[str, WorkflowPrimitive[Any, Any]],
+        queues: Collection[str],
+    ) -> None:
+        super().__init__(executor, workflows)
+        self._listeners: dict[str, list[WorkflowPrimitive[Any, Any]]] = {}
+        self._queues = queues
+        self._task_group: anyio.abc.TaskGroup | None = None
+
+    async def start(
+        self,
+        workflow: WorkflowPrimitive[In, Out],
+        input_data: In,
+        *,
+        run_id: str | None = None,
+        data: Mapping[str, Any] | None = None,
+        metadata: Mapping[str, Any] | None = None,
+        correlation_id: str | None = None,
+        queue: str | None = None,
+        priority: int = 0,
+        delay: timedelta | float = 0,
+    ) -> Run[Out]:
+        """Start a run, or attach to the one that has the id already.
+
+        Called in the body of a durable run it starts a child of it, once: its id follows from the
+        parent's where none is given.
+
+        Args:
+            workflow: What to execute.
+            input_data: Its input.
+            run_id: The run's id, which makes starting it twice the same as once; new where none is
+                given.
+            data: What the run's `context.data` starts with.
+            metadata: Facts about the run for spans, logs and lists. It is not encrypted.
+            correlation_id: Ties the run to a request or message of the application's own.
+            queue: The queue that says when it begins.
+            priority: Which of a queue's runs goes first: the one with the highest.
+            delay: How long from now it begins at the soonest; a number is in seconds.
+
+        Raises:
+            RunConflictError: A run of that id was started with something else.
+            SerializationError: The input, `data` or `metadata` has no encoded form.
+            JournalError: The journal cannot be written.
+        """
+        self._check_entered()
+        workflow = self._register(as_primitive(workflow))
+        seconds = delay.total_seconds() if isinstance(delay, timedelta) else delay
+        self._check_start(run_id, queue, seconds)
+
+        async def create(unique: str) -> Run[Any]:
+            new = await self._new_run(
+                workflow, input_data, run_id or unique, data, metadata, correlation_id
+            )
+            due = new.created + seconds if seconds > 0 else None
+            new = replace(new, queue=queue, priority=priority, due=due)
+            ((stored, is_new),) = await self._journal.create([new])
+            return await self._started(stored, workflow, input_data, is_new=is_new)
+
+        inside = self._inside()
+        if inside is None:
+            return await create(uuid.uuid4().hex)
+        runtime, context = inside
+        digest = runtime._digest((known_as(workflow), input_data))
+        unique, run = await runtime.once("start", digest, create, context)
+        if run is None:
+            # It was started before; its workflow may be known to this runner only now.
+            self._executor.nudge()
+            run = self._run(run_id or unique)
+        return run
+
+    async def run(
+        self,
+        workflow: WorkflowPrimitive[In, Out],
+        input_data: In,
+        *,
+        run_id: str | None = None,
+        data: Mapping[str, Any] | None = None,
+        metadata: Mapping[str, Any] | None = None,
+        correlation_id: str | None = None,
+        queue: str | None = None,
+        priority: int = 0,
+        delay: timedelta | float = 0,
+    ) -> Out:
+        """Start a run, or attach to it, and wait for its result: `start`, then `Run.result`."""
+        started = await self.start(
+            workflow,
+            input_data,
+            run_id=run_id,
+            data=data,
+            metadata=metadata,
+            correlation_id=correlation_id,
+            queue=queue,
+            priority=priority,
+            delay=delay,
+        )
+        return await started.result()
+
+    async def publish(
+        self, event: str, payload: object = None, *, event_id: str | None = None
+    ) -> list[Run[Any]]:
+        """Start every workflow that listens to an event, with the payload as its input.
+
+        Args:
+            event: The event's name.
+            payload: The input.
+            event_id: Makes publishing it twice the same as once; new where none is given.
+
+        Returns:
+            The runs, in the order of the listeners; their ids are `EVENT:EVENT_ID:WORKFLOW`.
+
+        Raises:
+            ValueError: Nothing listens to an event of that name.
+            RunConflictError: It was published with that id and something else.
+        """
+        self._check_entered()
+        listening = self._listeners.get(event)
+        if not listening:
+            known = ", ".join(map(repr, sorted(self._listeners))) or "none"
+            msg = f"nothing listens to event {event!r}; the events of listeners= are {known}"
+            raise ValueError(msg)
+
+        def ids(unique: str) -> list[str]:
+            return [f"{event}:{event_id or unique}:{known_as(workflow)}" for workflow in listening]
+
+        async def create(unique: str) -> list[Run[Any]]:
+            new = [
+                await self._new_run(workflow, payload, run_id)
+                for workflow, run_id in zip(listening, ids(unique), strict=True)
+            ]
+            created = await self._journal.create(new)
+            return [
+                await self._started(stored, workflow, payload, is_new=is_new)
+                for workflow, (stored, is_new) in zip(listening, created, strict=True)
+            ]
+
+        inside = self._inside()
+        if inside is None:
+            return await create(uuid.uuid4().hex)
+        runtime, context = inside
+        digest = runtime._digest((event, payload))
+        unique, runs = await runtime.once("publish", digest, create, context)
+        return runs or [self._run(run_id) for run_id in ids(unique)]
+
+    def _check_entered(self) -> anyio.abc.TaskGroup:
+        if self._task_group is None:
+            msg = "enter the DurableRunner first: async with DurableRunner(...) as runner"
+            raise RuntimeError(msg)
+        return self._task_group
+
+    def _check_start(self, run_id: str | None, queue: str | None, seconds: float) -> None:
+        if run_id == "":
+            msg = "the id of a run must not be empty"
+            raise ValueError(msg)
+        if not 0 <= seconds < math.inf:
+            msg = f"delay={seconds!r} s of a run must be a time that is still to come"
+            raise ValueError(msg)
+        if queue is not None and queue not in self._queues:
+            known = ", ".join(map(repr, self._queues)) or "none"
+            msg = f"there is no queue {queue!r}; those of queues= are {known}"
+            raise ValueError(msg)
+
+    async def _new_run(
+        self,
+        workflow: WorkflowPrimitive[Any, Any],
+        input_data: object,
+        run_id: str,
+        data: Mapping[str, Any] | None = None,
+        metadata: Mapping[str, Any] | None = None,
+        correlation_id: str | None = None,
+    ) -> NewRun:
+        inside, parent = self._inside(), self._inside(of_this_journal=True)
+        if inside is not None:
+            correlation_id = correlation_id or inside[1].correlation_id
+        shared = {
+            "data": dict(data or {}),
+            "metadata": dict(metadata or {}),
+            "correlation_id": correlation_id or uuid.uuid4().hex,
+        }
+        if (runtime := _ambient.runtime()) is not None:
+            shared["origin"] = runtime.carrier()
+        return NewRun(
+            run_id=run_id,
+            workflow=known_as(workflow),
+            digest=self._codec.digest(input_data),
+            payload=await self._blobs.put(self._codec.encode(input_data)),
+            context=self._codec.encode(shared),
+            created=self._timestamp(),
+            metadata=encode(shared["metadata"]).decode(),
+            parent=None if parent is None else parent[0].run_id,
+        )
+
+    async def _started(
+        self,
+        stored: StoredRun,
+        workflow: WorkflowPrimitive[Any, Any],
+        input_data: object,
+        *,
+        is_new: bool,
+    ) -> Run[Any]:
+        """A run that was created, or found: as its caller holds it."""
+        start = stored.start
+        if is_new:
+            if stored.is_claimed:
+                return Run(self, start.run_id, self._executor.launch(stored, []).ending)
+            self._executor.nudge()
+            return Run(self, start.run_id, None)
+        is_same = start.workflow == known_as(workflow)
+        if not is_same or self._codec.digest(input_data, start.digest) != start.digest:
+            what = "input" if is_same else "workflow"
+            msg = (
+                f"run {start.run_id!r} of {start.workflow!r} was started with another {what}; "
+                "a run id stands for one input of one workflow"
+            )
+            raise RunConflictError(msg)
+        return Run(self, start.run_id, await self._ending_of(stored))

@@ -52,6 +52,7 @@ class Record(NamedTuple):
         digest: Of the node's input; empty where that has no encoded form.
         payload: What `kind` says, encoded; a time is in seconds since the epoch.
         data: What the node changed in `context.data`, encoded; None where nothing changed.
+        seconds: How long the node was executed; None where it was not, or where that is not known.
     """
 
     run: int
@@ -60,6 +61,7 @@ class Record(NamedTuple):
     digest: bytes
     payload: bytes
     data: bytes | None
+    seconds: float | None = None
 
 
 class Wait(NamedTuple):

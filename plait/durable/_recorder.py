@@ -117,8 +117,9 @@ class Recorder(Runtime):
         payload: bytes = b"",
         digest: bytes = b"",
         data: bytes | None = None,
+        seconds: float | None = None,
     ) -> Record:
-        return Record(self._run_key, path, kind.value, digest, payload, data)
+        return Record(self._run_key, path, kind.value, digest, payload, data, seconds)
 
     async def _write(self, record: Record) -> None:
         """Record something before anything goes on; how soon it is on disk, `durability` says."""

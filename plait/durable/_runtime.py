@@ -103,10 +103,11 @@ class DurableRuntime(ImperativeCalls):
                 raise self._abort(WorkflowChangedError(msg, path))
             found = input_digest if record.kind == Kind.VALUE else record.digest
             return await self._replay(record, primitive, found, context)
+        began = self.time()
         try:
             result = await super().perform(primitive, execute, input_data, context)
         except Exception as error:
-            await self._fail(error, input_digest, context)
+            await self._fail(error, input_digest, context, began)
             raise
         self._inputs.pop(path, None)
         if self.failures:
@@ -114,11 +115,16 @@ class DurableRuntime(ImperativeCalls):
         if primitive._numbers_children and self._history:
             self._refuse_shortened(path)
         if is_map and self.executed:
-            self._fold(path, result, primitive, input_digest)
+            self._fold(path, result, primitive, input_digest, began)
         return result
 
     def _fold(
-        self, path: str, result: Any, primitive: WorkflowPrimitive[Any, Any], input_digest: bytes
+        self,
+        path: str,
+        result: Any,
+        primitive: WorkflowPrimitive[Any, Any],
+        input_digest: bytes,
+        began: float,
     ) -> None:
         """Have one record stand for those of all the elements of a map."""
         if (
@@ -133,7 +139,8 @@ class DurableRuntime(ImperativeCalls):
         except SerializationError:
             return
         if len(payload) <= _FOLDED_BYTES:
-            folded = self._record(path, Kind.VALUE, payload, input_digest)
+            seconds = self.time() - began
+            folded = self._record(path, Kind.VALUE, payload, input_digest, seconds=seconds)
             self._noted.append(self._journal.fold(folded))
 
     async def _begin(self, path: str) -> None:
@@ -144,7 +151,9 @@ class DurableRuntime(ImperativeCalls):
             raise StepInterruptedError(msg)
         await self._write(self._record(begun, Kind.TIME, repr(self.timestamp()).encode()))
 
-    async def _fail(self, error: Exception, input_digest: bytes, context: WorkflowContext) -> None:
+    async def _fail(
+        self, error: Exception, input_digest: bytes, context: WorkflowContext, began: float
+    ) -> None:
         note_failure(error, context)
         path = context.path
         if self.is_verifying:
@@ -154,7 +163,8 @@ class DurableRuntime(ImperativeCalls):
         payload = encode_error(self._codec, error)
         # What fails while a stopped run is undone is how that run ends.
         with anyio.CancelScope(shield=self._is_stopped):
-            await self._write(self._record(path, Kind.ERROR, payload, input_digest, data))
+            seconds = self.time() - began
+            await self._write(self._record(path, Kind.ERROR, payload, input_digest, data, seconds))
 
     async def _leaf(
         self,
@@ -189,23 +199,26 @@ class DurableRuntime(ImperativeCalls):
         if is_busy:
             self._begin_work()
         token = current_context.set(context)
+        began = self.time()
         try:
             if primitive.at_most_once:
                 await self._begin(path)
             if isinstance(primitive, TransactionStep):
                 return await self._in_transaction(primitive, input_data, context, input_digest)
             result = await super().perform(primitive, execute, input_data, context)
+            seconds = self.time() - began
             payload = self._codec.encode(result, primitive)
             data = self._data.changes(path, context.data)
             self.executed += 1
+            record = self._record(path, Kind.VALUE, payload, input_digest, data, seconds)
             try:
-                await self._write(self._record(path, Kind.VALUE, payload, input_digest, data))
+                await self._write(record)
             except anyio.get_cancelled_exc_class() as cancelled:
                 mark_finished(cancelled, path, result)
                 raise
         except Exception as error:
             self.executed += 1
-            await self._fail(error, input_digest, context)
+            await self._fail(error, input_digest, context, began)
             raise
         finally:
             current_context.reset(token)
@@ -224,11 +237,12 @@ class DurableRuntime(ImperativeCalls):
     ) -> T:
         """Execute a step in the transaction that its record is written in."""
         path, function = context.path, primitive.function
-        data = self._data.changes(path, context.data)
+        data, began = self._data.changes(path, context.data), self.time()
 
         def record(result: T) -> Record:
+            seconds = self.time() - began
             payload = self._codec.encode(result, primitive)
-            return self._record(path, Kind.VALUE, payload, input_digest, data)
+            return self._record(path, Kind.VALUE, payload, input_digest, data, seconds)
 
         async def execute(*_: Any) -> T:
             await self.flush()

@@ -1,16 +1,20 @@
 """What a run has done, as a tree for those who look at it."""
 
 import math
+import time
 
 import anyio
 import pytest
 from pydantic import BaseModel
 
-from plait import FallbackPrimitive, WorkflowContext, step, workflow
-from plait.durable import DurableRunner, MemoryJournal
+from plait import FallbackPrimitive, RetryPrimitive, WorkflowContext, step, workflow
+from plait.durable import DurableRunner, JsonCodec, MemoryJournal
+from plait.durable._history import mark_of
+from plait.durable._journal import Kind, NewRun, Record, StoredRun, Wait
 from plait.durable._readable import as_json, readable
-from plait.durable._timeline import parents, tree_of
+from plait.durable._timeline import parents, tree, tree_of
 from plait.primitives import Failure
+from plait.recovery import constant
 
 pytestmark = pytest.mark.anyio
 is_down = [False]
@@ -157,9 +161,150 @@ async def test_what_cannot_be_read_is_an_error():
         runner._codec = Locked()
         root = await tree_of(runner, "l")
         assert root.children[0].outcome.value == {"to": "ada"}
-        from plait.durable._journal import Record
-        from plait.durable._timeline import tree
-
         stored = await runner._find("l")
-        broken = [Record(stored.key, "letters/1:write", 0, b"", b"\xff", None)]
-        assert isinstance(tree(stored, broken, Locked()).children[0].outcome, Failure)
+        broken = [(Record(stored.key, "letters/1:write", 0, b"", b"\xff", None), 1.0)]
+        assert isinstance(tree(stored, broken, Locked(), 2.0).children[0].outcome, Failure)
+
+
+@step
+async def tick(number: int) -> int:
+    await anyio.sleep(0.05)
+    return number
+
+
+@step
+async def stutter(number: int, context: WorkflowContext) -> int:
+    await anyio.sleep(0.01)
+    if context.attempt < 2:
+        raise ConnectionError("once more")
+    return number
+
+
+@workflow
+async def asking(number: int, context: WorkflowContext) -> int:
+    await context.step("inner", pair, number)
+    await context.sleep(0.02)
+    return await context.wait_for("answer", int, timeout=60)
+
+
+pair = (tick >> tick).named("pair")
+again = RetryPrimitive(stutter, 2, backoff=constant(0.01), jitter=False)
+mixed = (tick >> (tick | tick).named("both") >> step(min) >> again).named("mixed")
+
+
+async def test_nodes_say_when_they_began_and_ended():
+    async with DurableRunner(MemoryJournal(), workflows=[mixed]) as runner:
+        before = time.time()
+        await runner.run(mixed, 1, run_id="m")
+        root = await tree_of(runner, "m")
+    nodes = {node.path: node for node in root.walk()}
+    assert before <= root.began <= root.ended <= time.time()
+    for node in nodes.values():
+        assert root.began <= node.began <= node.ended <= root.ended + 0.001
+    first, both = nodes["mixed/1:tick"], nodes["mixed/2:both"]
+    assert first.ended - first.began >= 0.05
+    assert both.began >= first.ended - 0.005
+    left, right = both.children
+    # Branches at the same time.
+    assert max(left.began, right.began) < min(left.ended, right.ended)
+    retried = nodes["mixed/4:stutter"]
+    assert {it.path.rpartition("/")[2]: it.attempt for it in retried.walk()} == {
+        "4:stutter": None,
+        "attempt 1": 1,
+        "attempt 1#sleep": 1,
+        "attempt 2": 2,
+    }
+    attempt, sleep, last = retried.children[0], retried.children[0].children[0], retried.children[1]
+    assert (attempt.state, sleep.label, last.state) == ("handled", "sleep", "done")
+    assert attempt.began < sleep.began < sleep.ended <= last.began + 0.001
+
+
+async def test_what_waits_began_and_has_not_ended():
+    async with DurableRunner(MemoryJournal(), workflows=[asking]) as runner:
+        run = await runner.start(asking, 1, run_id="a")
+        nodes = {}
+        while "asking/1#signal:answer" not in nodes:
+            await anyio.sleep(0.01)
+            nodes = {node.path: node for node in (await tree_of(runner, "a")).walk()}
+        wait = nodes["asking/1#signal:answer"]
+        assert (wait.label, wait.state, wait.ended) == ("signal:answer", "waiting", None)
+        # Its own record says only that it was called; that the code went on, that it ended.
+        inner, sleep = nodes["asking/1:inner"], nodes["asking/1#sleep"]
+        assert inner.state == sleep.state == "done"
+        assert inner.children[0].began <= inner.ended <= sleep.began + 0.001
+        assert sleep.began <= sleep.ended <= sleep.began + 0.022
+        await runner.signal("a", "answer", 2)
+        await run.result()
+        nodes = {node.path: node for node in (await tree_of(runner, "a")).walk()}
+        assert nodes["asking/1#signal:answer"].state == "done"
+
+
+def at(path, kind, time, payload=b"", seconds=None, digest=b""):
+    return Record(1, path, kind, digest, payload, None, seconds), time
+
+
+def told(status, *timeline, now=100.0, waits=()):
+    """The times and states of the nodes of a run that began at 10 and was last changed at 90."""
+    new = NewRun("r", "flow@2", b"", b"", b"", 10.0)
+    stored = StoredRun(1, new, status, 90.0, None, (), is_claimed=False, waits=waits)
+    root = tree(stored, timeline, JsonCodec(), now)
+    return {node.path: (node.state, node.began, node.ended) for node in root.walk()}
+
+
+def test_a_sleep_ends_when_it_was_to_end_or_its_run_did():
+    timeline = [at("flow#sleep", Kind.TIME, 20.0, b"95.0")]
+    assert told("running", *timeline) == {
+        "flow": ("running", 10.0, None),
+        "flow#sleep": ("done", 20.0, 95.0),
+    }
+    assert told("running", *timeline, now=50.0)["flow#sleep"] == ("waiting", 20.0, None)
+    assert told("failed", *timeline)["flow#sleep"] == ("done", 20.0, 90.0)
+
+
+def test_what_waits_for_others_began_when_what_was_before_it_ended():
+    timeline = [
+        at("flow/1:pay", Kind.VALUE, 20.0, b"1", seconds=5.0),
+        at("flow#signal:go", Kind.VALUE, 80.0, b"1"),
+        at("flow#event:done", Kind.VALUE, 85.0, b"1"),
+    ]
+    assert told("completed", *timeline) == {
+        "flow": ("done", 10.0, 90.0),
+        "flow/1:pay": ("done", 15.0, 20.0),
+        "flow#signal:go": ("done", 20.0, 80.0),
+        "flow#event:done": ("done", 85.0, 85.0),
+    }
+
+
+def test_a_step_that_must_not_run_twice_says_that_it_has_begun():
+    begun = at("flow/1:pay#begun", Kind.TIME, 20.0, b"20.0")
+    assert told("running", begun)["flow/1:pay"] == ("running", 20.0, None)
+    assert told("cancelled", begun)["flow/1:pay"] == ("cancelled", 20.0, None)
+    ended = at("flow/1:pay", Kind.VALUE, 30.0, b"1", seconds=9.0)
+    assert told("running", begun, ended)["flow/1:pay"] == ("done", 21.0, 30.0)
+
+
+def test_a_run_that_has_left_memory_waits_since_it_did():
+    wait = Wait("flow#signal:go", "signal:r:go", None)
+    assert told("waiting", waits=[wait]) == {
+        "flow": ("waiting", 10.0, None),
+        "flow#signal:go": ("waiting", 90.0, None),
+    }
+
+
+def test_facts_about_a_run_are_no_nodes():
+    # An application that traces leaves the trace of a run there.
+    assert told("running", at("#trace", Kind.TIME, 20.0, b"00-1-1-01")) == {
+        "flow": ("running", 10.0, None)
+    }
+
+
+def test_a_call_that_was_given_up_ended_then():
+    timeline = [
+        at("flow/1:look", Kind.CALL, 20.0, digest=b"0123456"),
+        at("flow/1:look/1:ask", Kind.VALUE, 30.0, b"1", seconds=10.0),
+    ]
+    given_up = at("flow/1:look", Kind.CANCELLED, 40.0, digest=b"0123456")
+    assert told("running", *timeline)["flow/1:look"] == ("running", 20.0, None)
+    assert told("running", *timeline, given_up)["flow/1:look"] == ("cancelled", 20.0, 40.0)
+    next_call = at("flow/2:ask", Kind.VALUE, 50.0, b"1", 5.0, mark_of("flow/1:look") + b"123")
+    assert told("running", *timeline, next_call)["flow/1:look"] == ("done", 20.0, 30.0)

@@ -55,7 +55,8 @@ def fork(
     # What those above changed in the data before they failed holds, as when a run is reopened.
     copy = (
         "INSERT INTO records"
-        " SELECT ?1, path, CASE WHEN is_undone THEN ?2 ELSE kind END, digest, payload, data, at"
+        " SELECT ?1, path, CASE WHEN is_undone THEN ?2 ELSE kind END, digest, payload, data, at,"
+        " seconds"
         " FROM (SELECT rowid AS number, *, kind = ?3 AND substr(?4, 1, length(path) + 1)"
         " IN (path || '/', path || '[') AS is_undone FROM records WHERE run = ?5)"
         " WHERE number < coalesce(?6, number + 1) AND NOT (is_undone AND data IS NULL)"

@@ -12,12 +12,12 @@ from plait.durable._sqlite._writer import RefusedError
 if TYPE_CHECKING:
     import sqlite3
 
-INSERT_RECORD = "INSERT INTO records (run, path, kind, digest, payload, data)"
+INSERT_RECORD = "INSERT INTO records (run, path, kind, digest, payload, data, seconds)"
 
 
 def insert(connection: sqlite3.Connection, record: Record) -> None:
     """Keep one record."""
-    connection.execute(f"{INSERT_RECORD} VALUES (?, ?, ?, ?, ?, ?)", record)
+    connection.execute(f"{INSERT_RECORD} VALUES (?, ?, ?, ?, ?, ?, ?)", record)
 
 
 def fold(record: Record, connection: sqlite3.Connection) -> None:

@@ -118,7 +118,7 @@ def _stored(row: tuple[Any, ...], waits: Iterable[Wait], runner: int) -> StoredR
 def records(keys: Sequence[int], connection: sqlite3.Connection) -> dict[int, list[Record]]:
     """The records of runs, each run's in the order they were written."""
     select = (
-        "SELECT run, path, kind, digest, payload, data FROM records"
+        "SELECT run, path, kind, digest, payload, data, seconds FROM records"
         " WHERE run IN (SELECT value FROM json_each(?)) ORDER BY run, rowid"
     )
     rows = connection.execute(select, (json.dumps(keys),)).fetchall()
@@ -128,8 +128,8 @@ def records(keys: Sequence[int], connection: sqlite3.Connection) -> dict[int, li
 def timeline(key: int, connection: sqlite3.Connection) -> list[tuple[Record, float]]:
     """A run's records, each with the time at which it was written."""
     select = (
-        "SELECT run, path, kind, digest, payload, data, at FROM records WHERE run = ?"
-        " ORDER BY rowid"
+        "SELECT run, path, kind, digest, payload, data, seconds, at FROM records"
+        " WHERE run = ? ORDER BY rowid"
     )
     return [(Record._make(row[:-1]), row[-1]) for row in connection.execute(select, (key,))]
 

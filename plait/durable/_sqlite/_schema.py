@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 APPLICATION_ID = 0x504C4149  # "PLAI", which marks the file as a journal
-VERSION = 2
+VERSION = 3
 
 NO_LINE, LINES_UP, IN_LINE = 0, 1, 2
 """A run's lane: it goes once it is due, has to pass its queue once it is, or is in line there."""
@@ -83,7 +83,8 @@ CREATE TABLE records (
     digest BLOB NOT NULL,
     payload BLOB NOT NULL,
     data BLOB,
-    at REAL NOT NULL DEFAULT ((julianday('now') - 2440587.5) * 86400.0)
+    at REAL NOT NULL DEFAULT ((julianday('now') - 2440587.5) * 86400.0),
+    seconds REAL
 );
 CREATE INDEX records_run ON records (run);
 """
@@ -141,7 +142,7 @@ ALTER TABLE runs RENAME TO old_runs;
 ALTER TABLE records RENAME TO old_records;
 DROP INDEX records_run;
 {_RECORDS}
-INSERT INTO records SELECT old.*, runs.updated FROM old_records AS old
+INSERT INTO records SELECT old.*, runs.updated, NULL FROM old_records AS old
     JOIN old_runs AS runs ON runs.key = old.run ORDER BY old.rowid;
 INSERT INTO runners (id, host, boot, spaces, pid, born, lease, lease_seconds, is_gone)
     SELECT id, host, '', '', pid, born, lease, 30, is_gone FROM old_runners;
@@ -157,7 +158,9 @@ DROP TABLE old_runners;
 {_INDEXES}
 """
 
-_MIGRATIONS = {0: _NEW, 1: _FROM_1}
+_FROM_2 = "ALTER TABLE records ADD COLUMN seconds REAL"
+
+_MIGRATIONS = {0: _NEW, 1: _FROM_1, 2: _FROM_2}
 
 TABLES = frozenset(
     {"runners", "runs", "records", "waits", "signals", "events", "entities", "ticks"}

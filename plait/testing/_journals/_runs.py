@@ -159,7 +159,7 @@ class Records(Suite):
         written = [
             record(key, "a/2:b[10]/attempt 2", b"", ERROR, data=b""),
             record(key, "a/3:'\"%_\\ü#sleep", bytes(range(256)), TIME, digest=bytes(range(256))),
-            record(key, "a/4:big", b"x" * 1_000_000),
+            record(key, "a/4:big", b"x" * 1_000_000, seconds=0.125),
         ]
         for each in written:
             await journal.append(each)

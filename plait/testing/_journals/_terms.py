@@ -30,9 +30,10 @@ def record(
     *,
     digest: bytes = b"",
     data: bytes | None = None,
+    seconds: float | None = None,
 ) -> Record:
     """A record of a run."""
-    return Record(run, path, kind, digest, payload, data)
+    return Record(run, path, kind, digest, payload, data, seconds)
 
 
 def forever(topic: str = "", path: str = "flow") -> Wait:

@@ -152,11 +152,11 @@ async def test_a_journal_that_a_newer_version_migrated_meanwhile_is_refused(old,
     def check_first(connection, path):
         check(connection, path)
         other = sqlite3.connect(path)
-        other.execute("PRAGMA user_version = 3")
+        other.execute("PRAGMA user_version = 4")
         other.close()
 
     monkeypatch.setattr(_schema, "_check", check_first)
-    with pytest.raises(JournalError, match=r"version 3, written by a newer plait.* version 2"):
+    with pytest.raises(JournalError, match=r"version 4, written by a newer plait.* version 3"):
         await SqliteJournal(old).open()
 
 
@@ -164,9 +164,9 @@ async def test_a_newer_journal_is_refused_and_not_changed(file):
     async with opened(SqliteJournal(file)) as journal:
         await journal.create([new()])
     connection = sqlite3.connect(file)
-    connection.execute("PRAGMA user_version = 3")
+    connection.execute("PRAGMA user_version = 4")
     connection.close()
     before = file.read_bytes()
-    with pytest.raises(JournalError, match=r"runs\.db is a journal of version 3"):
+    with pytest.raises(JournalError, match=r"runs\.db is a journal of version 4"):
         await SqliteJournal(file).open()
     assert file.read_bytes() == before

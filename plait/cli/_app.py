@@ -11,6 +11,7 @@ from plait.cli import _runs
 from plait.cli._inspecting import doctor, graph, schedules, verify
 from plait.cli._run import run
 from plait.cli._serve import serve, token, worker
+from plait.cli._trace import trace
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -38,6 +39,6 @@ def _plait(
     """Run workflows, serve them, and look at what they do."""
 
 
-for command in (run, serve, worker, graph, verify, schedules, doctor, token):
+for command in (run, serve, worker, trace, graph, verify, schedules, doctor, token):
     app.command()(command)
 app.add_typer(_runs.app, name="runs")

@@ -27,6 +27,7 @@ _OF_THE_NODE = re.compile(r".*(?=#until|#begun)")
 _SEGMENT = re.compile(r"(/(\d+(~\d+)?)?)?#.*|/[^/\[#]*|\[[^\]]*\]")
 _LABEL = re.compile(r"(/(\d+(~\d+)?)?)?#|/")
 _ATTEMPT = re.compile(r".*/attempt (\d+)(?=/|\[|#|$)")
+_TRACE = "#trace"
 _WAIT = re.compile(r".*#(sleep|signal|event of|run|entity)\b")
 _SLEEP = re.compile(r".*#sleep( \d+)?")
 _AFTER = re.compile(r"(.*/\d+)(~\d+)?#")
@@ -89,6 +90,24 @@ async def tree_of(client: RunClient, run_id: str) -> Node:
         for record, at in timeline
     ]
     return tree(stored, whole, client._codec, client._timestamp())
+
+
+async def traces_of(client: RunClient, run_id: str) -> list[str]:
+    """The ids of the traces that a run was executed in, the last one last, where it was traced.
+
+    Args:
+        client: What looks at the journal.
+        run_id: The run.
+
+    Raises:
+        RunNotFoundError: There is no such run.
+        JournalError: The journal cannot be read.
+    """
+    stored = await client._find(run_id)
+    records = await client._journal.records(stored.key)
+    kept = [record.payload.decode() for record in records if record.path == _TRACE]
+    # What is kept is a traceparent of W3C's Trace Context.
+    return [traceparent.split("-")[1] for traceparent in kept]
 
 
 def tree(

@@ -5,7 +5,13 @@ from datetime import timedelta
 
 import anyio
 
-from plait import RetryPrimitive, SignalPrimitive, WorkflowContext, step, workflow
+from plait import (
+    RetryPrimitive,
+    SignalPrimitive,
+    WorkflowContext,
+    step,
+    workflow,
+)
 from plait.durable import DurableRunner, MemoryJournal, Schedule
 from plait.recovery import constant
 from plait.server import app
@@ -39,6 +45,14 @@ async def bring(what: str) -> str:
 @step
 async def fail(_: object) -> str:
     raise ValueError("no such thing")
+
+
+@step(name="a name that is as long as \x1b[31mnobody\x1b[0m would ever want it to be, 名前")
+async def _shout(_: object) -> str:
+    raise ValueError("\x1b[31mso much\n" * 20)
+
+
+loud = (_shout >> str).named("loud")
 
 
 @workflow

@@ -73,6 +73,14 @@ class History:
             and path + until not in self._records
         }
 
+    def is_passed_on(self, path: str) -> bool:
+        """Whether another wait got the signal that the one at a path had taken."""
+        taker = path.encode()
+        return any(
+            record.digest == taker and record.kind == Kind.VALUE and "#signal:" in other
+            for other, record in self._records.items()
+        )
+
     def failures_down_to(self, path: str) -> list[str]:
         """The nodes above one, and that one, that are recorded to have failed."""
         return [

@@ -6,7 +6,7 @@ from collections import deque
 from contextlib import asynccontextmanager
 from contextvars import ContextVar
 from functools import partial
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import anyio
 
@@ -21,7 +21,7 @@ from plait.primitives._outside import SignalPayloadError, checked_payload
 from plait.primitives._references import full_name
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+    from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 
     from plait.durable._journal import Record
     from plait.primitives import Outcome, WorkflowContext
@@ -32,8 +32,23 @@ T = TypeVar("T")
 _PROGRESS_SECONDS = 0.5
 """How often at the most what is said of progress is kept."""
 
+_GIVEN_UP = "#given up"
+"""Ends the path of what says that a signal which was taken is another wait's."""
+
 _held: ContextVar[tuple[str, ...]] = ContextVar("plait_entities", default=())
 """The entities that the code which is asked now holds."""
+
+
+class _Taken(NamedTuple):
+    """A signal that was taken from the journal.
+
+    Attributes:
+        path: Of the wait that took it.
+        payload: What it brought, encoded.
+    """
+
+    path: str
+    payload: bytes
 
 
 class Messages(Waits):
@@ -46,7 +61,7 @@ class Messages(Waits):
     def __init__(self, *args: Any, awaited: dict[str, list[Any]], **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._awaited = awaited
-        self._handed_back: dict[str, deque[bytes]] = {}
+        self._handed_back: dict[str, deque[_Taken]] = {}
         self._holders: dict[str, str] | None = None
         self._said: dict[str, Any] | None = None
         self._is_saying = False
@@ -59,8 +74,12 @@ class Messages(Waits):
         types = self._awaited.setdefault(signal, [])
         if payload_type not in types:
             types.append(payload_type)
-        with self._giving_up(path):
-            payload = await self._signal(signal, timeout, path, context)
+        taken: list[_Taken] = []
+        try:
+            payload = await self._signal(signal, timeout, path, taken, context)
+        except anyio.get_cancelled_exc_class():
+            self._hand_back(signal, path, taken)
+            raise
         if payload is None:
             self._failed_at(path, context)
             raise DeadlineExceededError(signal)
@@ -227,45 +246,64 @@ class Messages(Waits):
             self._is_saying = False
 
     async def _signal(
-        self, signal: str, timeout: float | None, path: str, context: WorkflowContext
+        self,
+        signal: str,
+        timeout: float | None,
+        path: str,
+        taken: list[_Taken],
+        context: WorkflowContext,
     ) -> bytes | None:
-        handed_back = self._handed_back.setdefault(signal, deque())
         record = self._history.find(path)
         if record is not None and record.kind == Kind.ERROR:
             return None
         if record is not None and record.kind == Kind.VALUE:
-            if self._history.find(f"{path}#given up") is not None:
-                handed_back.append(record.payload)
+            is_given_up = self._history.find(path + _GIVEN_UP) is not None
+            if not is_given_up or not self._history.is_passed_on(path):
+                taken.append(_Taken(path, record.payload))
+            if is_given_up:
                 await anyio.sleep_forever()
-            if handed_back:
-                handed_back.popleft()
             return record.payload
         await self._given_up_again(path)
         until = None if timeout is None else await self._until(f"{path}#until", timeout)
-        if handed_back:
-            await self._before_earnest(path)
-            await self._write(self._record(path, Kind.VALUE, payload=handed_back[0]))
-            return handed_back.popleft()
         topic = signal_topic(self.run_id, signal)
         payload = await self._wait(
-            [Wait(path, topic, until)], partial(self._receive, signal, path), context
+            [Wait(path, topic, until)], partial(self._receive, signal, path, taken), context
         )
         if payload is None:
             await self._write(self._record(path, Kind.ERROR))
         return payload
 
-    async def _receive(self, signal: str, path: str) -> bytes | None:
-        payload, cancelled = await self._uninterrupted(
-            partial(self._journal.receive, self._run_key, signal, path)
-        )
+    async def _receive(self, signal: str, path: str, taken: list[_Taken]) -> bytes | None:
+        if handed_back := self._handed_back.get(signal):
+            found = handed_back.popleft()
+            taken.append(found)
+            # With whose it was, so that a replay hands it on once.
+            await self._write(self._record(path, Kind.VALUE, found.payload, found.path.encode()))
+            taken[:] = [_Taken(path, found.payload)]
+            # Should that wait be done again, it is for another signal.
+            here = found.path + _GIVEN_UP
+            self._given_up = [(found.path if p == here else p, w) for p, w in self._given_up]
+            return found.payload
+        payload, cancelled = await self._uninterrupted(partial(self._taken, signal, path))
+        if payload is not None:
+            taken.append(_Taken(path, payload))
         if cancelled is not None:
-            if payload is not None and not (self.is_closing or self._is_stopped):
-                # Whoever cancelled this goes on without it: it is the next one's who waits.
-                self._handed_back.setdefault(signal, deque()).append(payload)
-                self._note(self._record(f"{path}#given up", Kind.CANCELLED))
-                self._topics.publish(signal_topic(self.run_id, signal))
             raise cancelled
+        return payload
+
+    async def _taken(self, signal: str, path: str) -> bytes | None:
+        payload = await self._journal.receive(self._run_key, signal, path)
         return None if payload is None else await self._blobs.get(payload, path)
+
+    def _hand_back(self, signal: str, path: str, taken: Sequence[_Taken]) -> None:
+        """Give what was taken by code that is cancelled to whoever waits, or does so next."""
+        if self.is_closing or self._is_stopped:
+            return
+        is_own = any(each.path == path for each in taken)
+        self._give_up(path + _GIVEN_UP if is_own else path)
+        if taken:
+            self._handed_back.setdefault(signal, deque()).extend(taken)
+            self._topics.publish(signal_topic(self.run_id, signal))
 
     async def _outcome(
         self,

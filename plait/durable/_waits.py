@@ -87,7 +87,7 @@ class Waits(Recorder):
         self._given_up: list[tuple[str, tuple[str, ...]]] = []
         self._shields: set[anyio.CancelScope] = set()
         self._is_told_time = False
-        """Whether code was told a time that is perhaps not on disk yet."""
+        """Whether code was told a time, or gave something up, and that is perhaps not on disk."""
 
     @property
     def waits(self) -> list[Wait]:
@@ -294,6 +294,7 @@ class Waits(Recorder):
         record = self._history.outcome(path)
         if record is None or record.kind == Kind.TIME:
             self._note(self._record(path, Kind.CANCELLED, digest=digest))
+            self._is_told_time = True
 
     async def _given_up_again(self, path: str) -> None:
         """Where a wait was cancelled at first, wait for whoever will do so again."""

@@ -1,10 +1,11 @@
 """Scenarios about what the world outside does to runs, and runs to each other."""
 
+import asyncio
 from contextlib import suppress
 from dataclasses import dataclass, field
 
 import anyio
-from scenarios import driven, last, scenario, total, undo, work, world
+from scenarios import dallying, driven, last, scenario, total, undo, work, world
 
 from plait import FallbackPrimitive, SignalPrimitive, WorkflowContext, step, workflow
 from plait.durable import Queue, RunCancelledError, RunConflictError, RunEndedError, TransactionStep
@@ -108,6 +109,25 @@ gives_up = (work >> FallbackPrimitive(SignalPrimitive("news", int, timeout=0.05)
 @driven(gives_up, options=_SOON_SUSPENDED)
 async def signal_too_late(runner):
     return await runner.run(gives_up, 1, run_id="run")
+
+
+@workflow
+async def hasty(count: int, context: WorkflowContext):
+    """Gives waits up in any moment, also in that in which the signal is taken."""
+    got = []
+    while len(got) < count:
+        with suppress(TimeoutError):
+            got.append(await asyncio.wait_for(context.wait_for("item", int), dallying()))
+    return await total(got)
+
+
+@driven(hasty)
+async def signals_given_up(runner):
+    run = await runner.start(hasty, 5, run_id="run")
+    for number in range(5):
+        await send(runner, "item", 10**number, str(number))
+        await anyio.sleep(dallying())
+    return await run.result()
 
 
 @workflow

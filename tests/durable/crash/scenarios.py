@@ -128,11 +128,16 @@ async def total(numbers, context: WorkflowContext):
     return sum(numbers)
 
 
+def dallying():
+    """A short time, in seconds, that is another one whenever the program is executed."""
+    return os.urandom(1)[0] / 100_000
+
+
 def dallied(call):
-    """A call made after a time that is another one whenever the program is executed."""
+    """A call made after such a time."""
 
     async def made():
-        await anyio.sleep(os.urandom(1)[0] / 100_000)
+        await anyio.sleep(dallying())
         return await call
 
     return made()

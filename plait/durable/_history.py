@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 _NAME = re.compile(r"(/\d+):[^/\[#]*")
 _CALL = re.compile(r"(.*)/(\d+):([^/\[#]*)")
+_BELOW = re.compile(r"[/\[]")
 _MARK = 4
 """How many bytes of a call's digest say after which other call it was made."""
 _ORDINAL = 3
@@ -83,16 +84,17 @@ class History:
 
     def failures_down_to(self, path: str) -> list[str]:
         """The nodes above one, and that one, that are recorded to have failed."""
-        return [
-            above
-            for above, record in self._records.items()
-            if (record.kind == Kind.ERROR and path.startswith((f"{above}/", f"{above}[")))
-            or above == path
-        ]
+        nodes = [path[: end.start()] for end in _BELOW.finditer(path)]
+        failed = [node for node in nodes if self._is_failure(node)]
+        return [*failed, path] if path in self._records else failed
 
     def renamed(self, path: str) -> str | None:
         """The path of another node that is recorded at the place of the one at this path."""
         return self._places.get(_NAME.sub(r"\1", path))
+
+    def _is_failure(self, path: str) -> bool:
+        record = self._records.get(path)
+        return record is not None and record.kind == Kind.ERROR
 
     def calls(self, parent: str) -> Calls:
         """The calls that the body of a node is recorded to have made."""

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
 
     from plait.durable._history import Calls
-    from plait.primitives import Runtime, WorkflowContext, WorkflowPrimitive
+    from plait.primitives import WorkflowContext, WorkflowPrimitive
 
 In = TypeVar("In")
 T = TypeVar("T")
@@ -88,7 +88,8 @@ class ImperativeCalls(Messages):
         place: Any = context._primitive
         if place is None or (context._cursor is not None and type(place) is not Numbered):
             node = context.open(primitive)
-            return self._front(node).perform(primitive, execute, input_data, node)
+            # By what was put in front of this runtime for a part of the run, where something was.
+            return (node._runtime or self).perform(primitive, execute, input_data, node)
         if context._cursor is None:
             context._calls += 1
             parent, number = context, context._calls
@@ -120,10 +121,6 @@ class ImperativeCalls(Messages):
                 return f"{self.identity(above)}/{name_of(*known)}{rest}"
             frame = frame._parent
         return context.path
-
-    def _front(self, node: WorkflowContext) -> Runtime:
-        """Who performs a node: what was put in front of this runtime for a part of the run."""
-        return node._runtime or self
 
     async def _late_call(
         self,
@@ -176,7 +173,8 @@ class ImperativeCalls(Messages):
                 self._note(self._record(path, Kind.CALL, digest=digest))
         try:
             self._called[path] = digest
-            return await self._front(at.node).perform(primitive, execute, input_data, at.node)
+            front = at.node._runtime or self
+            return await front.perform(primitive, execute, input_data, at.node)
         except anyio.get_cancelled_exc_class():
             self._give_up(path, digest)
             raise

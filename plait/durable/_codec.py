@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import functools
-import hashlib
 import inspect
 import sys
 import typing
+from hashlib import blake2b
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from plait.primitives import (
@@ -174,19 +174,14 @@ class JsonCodec:
             value: The input.
             like: Makes no difference here: any two digests can be compared.
         """
-        return digest(value)
+        try:
+            return blake2b(encode(value, canonical=True), digest_size=12).digest()
+        except SerializationError:
+            return b""
 
 
 IN_MEMORY = JsonCodec(max_bytes=None)
 """For what does not leave the process: it is not encrypted, and may be as long as it likes."""
-
-
-def digest(value: object) -> bytes:
-    """Tells inputs apart; empty for one that has no encoded form."""
-    try:
-        return hashlib.blake2b(encode(value, canonical=True), digest_size=12).digest()
-    except SerializationError:
-        return b""
 
 
 def encode_error(codec: Codec, error: BaseException) -> bytes:

@@ -34,6 +34,11 @@ class DataLog:
         self._known: dict[str, bytes] = {}
         self._written_now: list[str] = []
 
+    @property
+    def is_written(self) -> bool:
+        """Whether anything is recorded to have been written."""
+        return bool(self._writes)
+
     def start_from(self, data: dict[str, Any]) -> None:
         """Take the data that the run was started with as known to the journal."""
         self._known = {key: IN_MEMORY.encode(value) for key, value in data.items()}

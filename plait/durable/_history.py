@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 _NAME = re.compile(r"(/\d+):[^/\[#]*")
 _CALL = re.compile(r"(.*)/(\d+):([^/\[#]*)")
 _BELOW = re.compile(r"[/\[]")
+_CALL_KIND = Kind.CALL.value
 _MARK = 4
 """How many bytes of a call's digest say after which other call it was made."""
 _ORDINAL = 3
@@ -33,13 +34,9 @@ class History:
 
     def __init__(self, records: Sequence[Record]) -> None:
         # A call that has ended since has a later record at the same path.
-        self._records = {r.path: r for r in records if r.kind != Kind.DATA}
-        # The same place under another name is a workflow that was changed.
-        self._places = {
-            _NAME.sub(r"\1", path): path
-            for path, record in self._records.items()
-            if record.kind in (Kind.VALUE, Kind.ERROR)
-        }
+        data = Kind.DATA.value
+        self._records = {r.path: r for r in records if r.kind != data}
+        self._places: dict[str, str] | None = None
         self._calls: dict[str, Calls] | None = None
         self._sorted: list[str] | None = None
 
@@ -53,7 +50,7 @@ class History:
     def outcome(self, path: str) -> Record | None:
         """How the node at a path ended, where it has."""
         record = self._records.get(path)
-        return None if record is None or record.kind == Kind.CALL else record
+        return None if record is None or record.kind == _CALL_KIND else record
 
     def reaches(self, path: str) -> bool:
         """Whether something is recorded of a node or below it."""
@@ -90,6 +87,13 @@ class History:
 
     def renamed(self, path: str) -> str | None:
         """The path of another node that is recorded at the place of the one at this path."""
+        if self._places is None:
+            self._places = {
+                _NAME.sub(r"\1", path): path
+                for path, record in self._records.items()
+                if record.kind in (Kind.VALUE, Kind.ERROR)
+            }
+        # The same place under another name is a workflow that was changed.
         return self._places.get(_NAME.sub(r"\1", path))
 
     def _is_failure(self, path: str) -> bool:

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+_make_record = Record._make
+
 Durability: TypeAlias = Literal["sync", "async", "exit"]
 
 
@@ -119,20 +121,25 @@ class Recorder(Runtime):
         data: bytes | None = None,
         seconds: float | None = None,
     ) -> Record:
-        return Record(self._run_key, path, kind.value, digest, payload, data, seconds)
+        # Not Record(...) and kind.value: each would cost as much as the rest of this.
+        return _make_record((self._run_key, path, kind._value_, digest, payload, data, seconds))
 
     async def _write(self, record: Record) -> None:
         """Record something before anything goes on; how soon it is on disk, `durability` says."""
-        self._refuse_when_closing(record.path)
-        if self._is_kept_apart(record):
-            record = await self._on_disk(self._with_blobs(record, self._blobs.put))
-        if self._durability != "sync":
-            self._note(record)
-            return
-        await self._on_disk(self._appended(record))
-        # What was noted before is on disk with it.
-        while self._noted:
-            await self._on_disk(self._noted.pop())
+        if self.is_closing or self.is_verifying:
+            self._refuse_when_closing(record.path)
+        try:
+            if self._is_kept_apart(record):
+                record = await self._with_blobs(record, self._blobs.put)
+            if self._durability != "sync":
+                self._note(record)
+                return
+            await self._journal.append(record)
+            # What was noted before is on disk with it.
+            while self._noted:
+                await self._noted.pop()
+        except JournalError as error:
+            raise self._not_written(error) from error
 
     def _note(self, record: Record) -> None:
         """Record something that is soon enough on disk with the next record that is waited for."""
@@ -147,15 +154,18 @@ class Recorder(Runtime):
         try:
             return self._journal.append(record)
         except JournalError as error:
-            raise self._abort(error) from error
+            raise self._not_written(error) from error
 
     async def _on_disk(self, written: Awaitable[T]) -> T:
         """Await something that the journal does."""
         try:
             return await written
         except JournalError as error:
-            # Not the step's failure: nothing may be retried, or go on, that is not recorded.
-            raise self._abort(error) from error
+            raise self._not_written(error) from error
+
+    def _not_written(self, error: JournalError) -> Abort:
+        # Not the step's failure: nothing may be retried, or go on, that is not recorded.
+        return self._abort(error)
 
     def _abort(self, error: Exception) -> Abort:
         """What ends the run from inside of it; what is cancelled by that is not recorded."""

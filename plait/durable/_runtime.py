@@ -30,6 +30,9 @@ if TYPE_CHECKING:
 In = TypeVar("In")
 T = TypeVar("T")
 
+# Looked up once: before Python 3.12, asking an enum for a member is a call.
+_VALUE, _ERROR, _CANCELLED = Kind.VALUE, Kind.ERROR, Kind.CANCELLED
+
 _FOLDED_BYTES = 1 << 18
 """Up to which size one record stands for those of the elements of a map."""
 
@@ -53,15 +56,18 @@ class DurableRuntime(ImperativeCalls):
     ) -> Coroutine[Any, Any, T]:
         """Hand back what is recorded of a node, or execute it and record what became of it."""
         input_data = self._as_at_first(input_data, context)
-        call_digest = self._called.pop(context.path, None) if self._called else None
-        if call_digest is not None:
-            made = self._leaf if primitive._is_leaf else self._composite
-            return made(primitive, execute, input_data, context, call_digest)
+        digest = self._called.pop(context.path, None) if self._called else None
         # Here, and not in the coroutine: the input is what it is when the call is made.
-        if primitive._is_leaf:
-            return self._leaf(primitive, execute, input_data, context, self._digest(input_data))
-        found = self._digest(input_data) if _folds(primitive, input_data) else b""
-        return self._composite(primitive, execute, input_data, context, found)
+        if not primitive._is_leaf:
+            if digest is None:
+                digest = self._digest(input_data) if _folds(primitive, input_data) else b""
+            return self._composite(primitive, execute, input_data, context, digest)
+        if digest is None:
+            digest = self._digest(input_data)
+        record = self._history.outcome(context.path) if self._history else None
+        if record is None:
+            return self._leaf(primitive, execute, input_data, context, digest)
+        return self._leaf_again(record, primitive, input_data, context, digest)
 
     def compensated(self, path: str) -> None:
         """Do what was done there, and all that came after it, again should the run be resumed."""
@@ -98,11 +104,13 @@ class DurableRuntime(ImperativeCalls):
         is_map = _folds(primitive, input_data)
         record = self._history.outcome(path) if self._history else None
         if record is not None:
-            if record.kind == Kind.VALUE and not is_map:
+            if record.kind == _VALUE and not is_map:
                 msg = f"{path!r} is recorded as one step: the workflow was changed since"
                 raise self._abort(WorkflowChangedError(msg, path))
-            found = input_digest if record.kind == Kind.VALUE else record.digest
-            return await self._replay(record, primitive, found, context)
+            found = input_digest if record.kind == _VALUE else record.digest
+            if record.kind == _CANCELLED:
+                await self._cancelled_again()
+            return self._replay(record, primitive, found, context)
         began = self.time()
         try:
             result = await super().perform(primitive, execute, input_data, context)
@@ -140,7 +148,7 @@ class DurableRuntime(ImperativeCalls):
             return
         if len(payload) <= _FOLDED_BYTES:
             seconds = self.time() - began
-            folded = self._record(path, Kind.VALUE, payload, input_digest, seconds=seconds)
+            folded = self._record(path, _VALUE, payload, input_digest, seconds=seconds)
             self._noted.append(self._journal.fold(folded))
 
     async def _begin(self, path: str) -> None:
@@ -164,7 +172,26 @@ class DurableRuntime(ImperativeCalls):
         # What fails while a stopped run is undone is how that run ends.
         with anyio.CancelScope(shield=self._is_stopped):
             seconds = self.time() - began
-            await self._write(self._record(path, Kind.ERROR, payload, input_digest, data, seconds))
+            await self._write(self._record(path, _ERROR, payload, input_digest, data, seconds))
+
+    async def _leaf_again(
+        self,
+        record: Record,
+        primitive: WorkflowPrimitive[In, T],
+        input_data: In,
+        context: WorkflowContext,
+        input_digest: bytes,
+    ) -> T:
+        if isinstance(input_data, Mapped):
+            # The elements are nodes of the map before it, which is not executed either.
+            self._data.apply_below(input_data.frame.path, context.data)
+        if record.kind == _CANCELLED:
+            await self._cancelled_again()
+        result = self._replay(record, primitive, input_digest, context)
+        if primitive._compensates:
+            # What would undo it is known again only once its children have told it.
+            await primitive._repeat(input_data, context)
+        return result
 
     async def _leaf(
         self,
@@ -176,23 +203,14 @@ class DurableRuntime(ImperativeCalls):
     ) -> T:
         path = context.path
         if self._history:
-            record = self._history.outcome(path)
-            if record is not None:
-                if isinstance(input_data, Mapped):
-                    # The elements are nodes of the map before it, which is not executed either.
-                    self._data.apply_below(input_data.frame.path, context.data)
-                result = await self._replay(record, primitive, input_digest, context)
-                if primitive._compensates:
-                    # What would undo it is known again only once its children have told it.
-                    await primitive._repeat(input_data, context)
-                return result
             recorded = self._history.renamed(path)
             if recorded is not None:
                 msg = f"{path!r} is recorded as {recorded!r}: the workflow was changed since"
                 raise self._abort(WorkflowChangedError(msg, recorded))
         is_step = not primitive.children
         if is_step:
-            await self._before_earnest(path)
+            if (first := self._to_await_first(path)) is not None:
+                await first
             if self._is_told_time:
                 await self._keep_time()
         is_busy = is_step or primitive._stays_in_memory
@@ -200,22 +218,25 @@ class DurableRuntime(ImperativeCalls):
             self._begin_work()
         token = current_context.set(context)
         began = self.time()
+        result: T
         try:
             if primitive.at_most_once:
                 await self._begin(path)
             if isinstance(primitive, TransactionStep):
-                return await self._in_transaction(primitive, input_data, context, input_digest)
-            result = await super().perform(primitive, execute, input_data, context)
-            seconds = self.time() - began
-            payload = self._codec.encode(result, primitive)
-            data = self._data.changes(path, context.data)
-            self.executed += 1
-            record = self._record(path, Kind.VALUE, payload, input_digest, data, seconds)
-            try:
-                await self._write(record)
-            except anyio.get_cancelled_exc_class() as cancelled:
-                mark_finished(cancelled, path, result)
-                raise
+                result = await self._in_transaction(primitive, input_data, context, input_digest)
+                self.executed += 1
+            else:
+                result = await super().perform(primitive, execute, input_data, context)
+                seconds = self.time() - began
+                payload = self._codec.encode(result, primitive)
+                data = self._data.changes(path, context.data)
+                self.executed += 1
+                record = self._record(path, _VALUE, payload, input_digest, data, seconds)
+                try:
+                    await self._write(record)
+                except anyio.get_cancelled_exc_class() as cancelled:
+                    mark_finished(cancelled, path, result)
+                    raise
         except Exception as error:
             self.executed += 1
             await self._fail(error, input_digest, context, began)
@@ -242,7 +263,7 @@ class DurableRuntime(ImperativeCalls):
         def record(result: T) -> Record:
             seconds = self.time() - began
             payload = self._codec.encode(result, primitive)
-            return self._record(path, Kind.VALUE, payload, input_digest, data, seconds)
+            return self._record(path, _VALUE, payload, input_digest, data, seconds)
 
         async def execute(*_: Any) -> T:
             await self.flush()
@@ -250,41 +271,39 @@ class DurableRuntime(ImperativeCalls):
                 self._journal.transact(lambda connection: function(input_data, connection), record)
             )
 
-        result: T = await super().perform(primitive, execute, input_data, context)
-        self.executed += 1
-        if self.failures:
-            self._handle_below(path)
-        return result
+        return await super().perform(primitive, execute, input_data, context)
 
-    async def _replay(
+    async def _cancelled_again(self) -> None:
+        # Whoever cancelled it at first will do so again.
+        await anyio.sleep_forever()
+
+    def _replay(
         self,
         record: Record,
         primitive: WorkflowPrimitive[Any, T],
         input_digest: bytes,
         context: WorkflowContext,
     ) -> T:
-        if record.kind == Kind.CANCELLED:
-            # Whoever cancelled it at first will do so again.
-            await anyio.sleep_forever()
         if record.digest != input_digest:
             msg = (
                 f"{record.path!r} got another input than the one that its result is recorded for: "
                 "the workflow was changed, or does something different each time outside of a step"
             )
             raise self._abort(WorkflowChangedError(msg, record.path))
+        is_error = record.kind == _ERROR
         try:
-            made_by = None if record.kind == Kind.ERROR else primitive
-            outcome: Any = self._codec.decode(record.payload, made_by)
-            self._data.apply_below(record.path, context.data)
+            outcome: Any = self._codec.decode(record.payload, None if is_error else primitive)
+            if self._data.is_written:
+                self._data.apply_below(record.path, context.data)
         except ValueError as error:
             raise self._abort(undecodable(record.path, error)) from error
-        if record.kind != Kind.ERROR and not primitive._accepts(outcome):
+        if not is_error and not primitive._accepts(outcome):
             msg = f"what {record.path!r} decided is no longer there: the workflow was changed since"
             raise self._abort(WorkflowChangedError(msg, record.path))
         self.replayed += 1
         if self.inner is not None:
             self.inner.report("replayed", {}, context)
-        if record.kind == Kind.ERROR:
+        if is_error:
             # What failed below it is open too, though nobody comes to it again.
             failed = self._history.failures_down_to(failed_path(outcome) or record.path)
             for path in {record.path, *(p for p in failed if p.startswith(record.path))}:

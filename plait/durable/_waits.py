@@ -304,8 +304,20 @@ class Waits(Recorder):
 
     async def _before_earnest(self, path: str) -> None:
         """Come to where a replay ends and something is done in earnest."""
-        self._refuse_when_closing(path)
+        if (first := self._to_await_first(path)) is not None:
+            await first
+
+    def _to_await_first(self, path: str) -> Awaitable[None] | None:
+        """What to await before something is done in earnest; None where that is nothing."""
+        if self.is_closing or self.is_verifying:
+            self._refuse_when_closing(path)
         unsure = self._journal.confirm()
+        if unsure is None and (not self.is_cancelled or self._is_stopped):
+            self._is_earnest = True
+            return None
+        return self._made_sure(unsure)
+
+    async def _made_sure(self, unsure: Awaitable[None] | None) -> None:
         if unsure is not None:
             await self._on_disk(unsure)
         if not self.is_cancelled or self._is_stopped:

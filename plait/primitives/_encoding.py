@@ -109,7 +109,10 @@ def decode(text: bytes) -> Any:
         ValueError: It is not such a text, or names a type that is not there any more.
     """
     try:
-        tree = _parsed(text)
+        try:
+            tree = from_json(text)
+        except ValueError:
+            tree = json.loads(text)
         return _value(tree) if b'"$' in text else tree
     except Exception as error:
         # Classes of the user's take part in it, and raise whatever they like.
@@ -140,13 +143,6 @@ def _has_marks(value: Any) -> bool:
     return type(value) is dict and (
         any(key[:1] == "$" for key in value) or any(map(_has_marks, value.values()))
     )
-
-
-def _parsed(text: bytes) -> Any:
-    try:
-        return from_json(text)
-    except ValueError:
-        return json.loads(text)
 
 
 def _ordered(tree: Any) -> Any:

@@ -52,6 +52,7 @@ class SequentialPrimitive(WorkflowPrimitive[In, Out]):
             msg = "a SequentialPrimitive needs at least one step, got none"
             raise ValueError(msg)
         self._steps = tuple(flat)
+        self._places = tuple((f"/{n}:{step.label}", step) for n, step in enumerate(flat, 1))
         # The loop over the steps is the hot path: what it calls is looked up once, here.
         self._doors: tuple[Stage, ...] = self._stages([step.execute for step in flat])
         self._bares: tuple[Stage, ...] = self._stages([step._bare() for step in flat])
@@ -92,8 +93,7 @@ class SequentialPrimitive(WorkflowPrimitive[In, Out]):
         return tuple(stages)
 
     def _place(self, cursor: int) -> tuple[str, WorkflowPrimitive[Any, Any]]:
-        step = self._steps[cursor]
-        return f"/{cursor + 1}:{step.label}", step
+        return self._places[cursor]
 
 
 def _fold_as_mapped(

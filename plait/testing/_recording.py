@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import anyio
 
-from plait.durable._codec import JsonCodec, digest
+from plait.durable._codec import IN_MEMORY, JsonCodec
 from plait.primitives import (
     Outcome,
     ReducePrimitive,
@@ -179,8 +179,8 @@ class _Answers:
         self._calls = [call for call in calls if call["name"] == name]
 
     def __call__(self, input_data: Any, context: WorkflowContext) -> Any:
-        asked = digest(input_data)
-        equal = [call for call in self._calls if digest(_value(call["input"])) == asked]
+        asked = IN_MEMORY.digest(input_data)
+        equal = [call for call in self._calls if IN_MEMORY.digest(_value(call["input"])) == asked]
         path = context.path
         answer = next((call for call in equal if call["path"] == path), None)
         if answer is None and equal:

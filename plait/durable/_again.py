@@ -35,7 +35,7 @@ class Reruns(InsideClient):
         if await self._journal.reopen(stored.key, self._timestamp()):
             execution = self._executor.executions.get(run_id)
             if execution is not None and execution.is_over:
-                await execution.ending.ended.wait()
+                await execution.ending.wait()
             await self._ending_of(await self._find(run_id))
         return self._run(run_id)
 

@@ -47,11 +47,11 @@ class Ending:
     """
 
     def __init__(self, runtime: DurableRuntime) -> None:
-        self.ended = anyio.Event()
         self.outcome: Outcome[Any] | None = None
         """How it ended; None where it was let go to wait."""
         self._runtime: DurableRuntime | None = runtime
         self._counts = (0, 0)
+        self._ended: anyio.Event | None = None
 
     @property
     def counts(self) -> tuple[int, int]:
@@ -62,7 +62,15 @@ class Ending:
     def set(self) -> None:
         """Tell that the run has ended, or left memory."""
         self._counts, self._runtime = self.counts, None
-        self.ended.set()
+        if self._ended is not None:
+            self._ended.set()
+
+    async def wait(self) -> None:
+        """Wait until the run has ended, or left memory."""
+        if self._runtime is not None:
+            # Most are never waited for, or not before they have ended.
+            self._ended = self._ended or anyio.Event()
+            await self._ended.wait()
 
 
 class Execution:
@@ -190,7 +198,7 @@ class Executor:
                     await self._one_ended()
 
     async def _one_ended(self) -> None:
-        await next(iter(self.executions.values())).ending.ended.wait()
+        await next(iter(self.executions.values())).ending.wait()
 
     def nudge(self) -> None:
         """Have the journal looked at for runs that are due."""

@@ -164,7 +164,7 @@ class InsideClient(RunClient):
         with self._topics.listening(end_topic(run_id)) as news:
             while True:
                 if ending is not None:
-                    await ending.ended.wait()
+                    await ending.wait()
                     if ending.outcome is not None:
                         return ending.outcome
                 outcome = await self._ended(run_id)

@@ -84,14 +84,15 @@ class Recorder(Runtime):
 
     async def load(self, records: Sequence[Record], data: dict[str, Any]) -> None:
         """Take what is recorded already, and the data that the run was started with, as known."""
-        found = [
-            await self._with_blobs(record, partial(self._blobs.get, where=record.path))
-            if self._is_kept_apart(record)
-            else record
-            for record in records
-        ]
-        self._history = History(found)
-        self._data = DataLog(found, self._codec)
+        if records:
+            found = [
+                await self._with_blobs(record, partial(self._blobs.get, where=record.path))
+                if self._is_kept_apart(record)
+                else record
+                for record in records
+            ]
+            self._history = History(found)
+            self._data = DataLog(found, self._codec)
         self._data.start_from(data)
 
     async def flush(self) -> None:

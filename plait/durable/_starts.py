@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import math
-import uuid
-from dataclasses import replace
 from datetime import timedelta
+from secrets import token_hex
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from plait.durable._again import Reruns
@@ -92,16 +91,22 @@ class Starts(Reruns):
 
         async def create(unique: str) -> Run[Any]:
             new = await self._new_run(
-                workflow, input_data, run_id or unique, data, metadata, correlation_id
+                workflow,
+                input_data,
+                run_id or unique,
+                data,
+                metadata,
+                correlation_id,
+                queue=queue,
+                priority=priority,
+                delay=seconds,
             )
-            due = new.created + seconds if seconds > 0 else None
-            new = replace(new, queue=queue, priority=priority, due=due)
             ((stored, is_new),) = await self._journal.create([new])
             return await self._started(stored, workflow, input_data, is_new=is_new)
 
         inside = self._inside()
         if inside is None:
-            return await create(uuid.uuid4().hex)
+            return await create(token_hex(16))
         runtime, context = inside
         digest = runtime._digest((known_as(workflow), input_data))
         unique, run = await runtime.once("start", digest, create, context)
@@ -178,7 +183,7 @@ class Starts(Reruns):
 
         inside = self._inside()
         if inside is None:
-            return await create(uuid.uuid4().hex)
+            return await create(token_hex(16))
         runtime, context = inside
         digest = runtime._digest((event, payload))
         unique, runs = await runtime.once("publish", digest, create, context)
@@ -210,6 +215,10 @@ class Starts(Reruns):
         data: Mapping[str, Any] | None = None,
         metadata: Mapping[str, Any] | None = None,
         correlation_id: str | None = None,
+        *,
+        queue: str | None = None,
+        priority: int = 0,
+        delay: float = 0,
     ) -> NewRun:
         inside, parent = self._inside(), self._inside(of_this_journal=True)
         if inside is not None:
@@ -217,18 +226,22 @@ class Starts(Reruns):
         shared = {
             "data": dict(data or {}),
             "metadata": dict(metadata or {}),
-            "correlation_id": correlation_id or uuid.uuid4().hex,
+            "correlation_id": correlation_id or token_hex(16),
         }
         if (runtime := _ambient.runtime()) is not None:
             shared["origin"] = runtime.carrier()
+        created = self._timestamp()
         return NewRun(
             run_id=run_id,
             workflow=known_as(workflow),
             digest=self._codec.digest(input_data),
             payload=await self._blobs.put(self._codec.encode(input_data)),
             context=self._codec.encode(shared),
-            created=self._timestamp(),
-            metadata=encode(shared["metadata"]).decode(),
+            created=created,
+            metadata=encode(shared["metadata"]).decode() if metadata else "{}",
+            due=created + delay if delay > 0 else None,
+            queue=queue,
+            priority=priority,
             parent=None if parent is None else parent[0].run_id,
         )
 

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
     from plait.durable import DurableRunner, Run, RunInfo
     from plait.durable._client import RunClient
+    from plait.durable._info import Waiting
 
 app = typer.Typer(no_args_is_help=True, help="Look at the runs of a journal, and act on them.")
 
@@ -86,7 +87,7 @@ def list_(
                 info.workflow,
                 Text(info.status, style=_STYLES[info.status]),
                 f"{info.created_at:%Y-%m-%d %H:%M:%S}",
-                ", ".join(wait.signal or wait.path for wait in info.waits),
+                ", ".join(map(_awaited, info.waits)),
             )
         printed.out.print(table)
 
@@ -110,7 +111,7 @@ def show(run_id: RunId, journal: JournalOption = "", is_json: Json = False) -> N
         printed.out.print(Text.assemble(info.run_id, "  ", status, "  ", (info.workflow, "dim")))
         for wait in info.waits:
             until = "" if wait.until is None else f" until {wait.until:%Y-%m-%d %H:%M:%S} UTC"
-            printed.text(f"waits for {wait.signal or wait.path}{until}")
+            printed.text(f"waits for {_awaited(wait)}{until}")
         whole = Tree("", hide_root=True)
         _add(root, whole)
         printed.out.print(whole)
@@ -335,6 +336,13 @@ def _plain(node: Node) -> dict[str, Any]:
     return {**known, "children": [_plain(child) for child in node.children]}
 
 
+def _awaited(wait: Waiting) -> str:
+    """What a run waits for, in words."""
+    if wait.needs:
+        return f"a runner with {' and '.join(sorted(wait.needs))}"
+    return wait.signal or wait.path
+
+
 def _fields(info: RunInfo) -> dict[str, Any]:
     return {
         "run_id": info.run_id,
@@ -346,7 +354,10 @@ def _fields(info: RunInfo) -> dict[str, Any]:
         "queue": info.queue,
         "parent": info.parent,
         "is_cancelled": info.is_cancelled,
-        "waits": [{"path": w.path, "signal": w.signal, "until": w.until} for w in info.waits],
+        "waits": [
+            {"path": w.path, "signal": w.signal, "until": w.until, "needs": sorted(w.needs)}
+            for w in info.waits
+        ],
     }
 
 

@@ -69,10 +69,21 @@ def serve(
         serve(application, host=host, port=port, announce=announce)
 
 
-def worker(targets: Targets, journal: Journal = "", grace: Grace = 10) -> None:
-    """Execute the runs of a journal that others start, until SIGTERM or SIGINT."""
+def worker(
+    targets: Targets,
+    journal: Journal = "",
+    grace: Grace = 10,
+    capability: Annotated[
+        list[str] | None,
+        typer.Option(help="What is had here that steps may need, such as gpu; any number."),
+    ] = None,
+) -> None:
+    """Execute the runs of a journal that others start, until SIGTERM or SIGINT.
+
+    Where the target is a runner, what it has is said there.
+    """
     with output() as printed:
-        runner = runner_at(targets, journal, grace_seconds=grace)
+        runner = runner_at(targets, journal, grace_seconds=grace, capabilities=capability or ())
 
         async def main() -> None:
             async with runner:

@@ -14,7 +14,7 @@ from plait.durable._codec import encode_error
 from plait.durable._errors import JournalError, RunCancelledError
 from plait.durable._recorder import suspended
 from plait.durable._runtime import DurableRuntime
-from plait.durable._topics import Topics, end_topic
+from plait.durable._topics import Topics, end_topic, needs_in
 from plait.primitives import Failure, Outcome, Success, WorkflowContext, failed_path
 from plait.primitives._context import current_context
 from plait.primitives._errors import Abort
@@ -139,6 +139,7 @@ class Executor:
         queues: The limits of queues.
         suspend_after: How long a run that does nothing but wait stays in memory, in seconds.
         durability: How soon records are on disk.
+        capabilities: What steps may need that is had here.
     """
 
     def __init__(
@@ -151,6 +152,7 @@ class Executor:
         *,
         suspend_after: float,
         durability: Durability,
+        capabilities: frozenset[str] = frozenset(),
     ) -> None:
         self.journal = journal
         self.codec = codec
@@ -159,6 +161,7 @@ class Executor:
         self._queues = queues
         self._suspend_after = suspend_after
         self._durability = durability
+        self._capabilities = capabilities
         self.topics = Topics()
         self.executions: dict[str, Execution] = {}
         self._idle: dict[Execution, float] = {}
@@ -210,7 +213,7 @@ class Executor:
         while not self._is_leaving:
             self._is_to_claim = False
             claimed = await self.journal.claim(
-                self.workflows, self._queues, self.timestamp(), _RUNS_AT_ONCE
+                self.workflows, self._queues, self.timestamp(), _RUNS_AT_ONCE, self._capabilities
             )
             for stored, records in claimed.runs:
                 self.launch(stored, records)
@@ -235,7 +238,7 @@ class Executor:
 
     def runtime(self, stored: StoredRun) -> DurableRuntime:
         """What executes a run."""
-        return DurableRuntime(
+        runtime = DurableRuntime(
             self.journal,
             stored,
             self.codec,
@@ -246,6 +249,8 @@ class Executor:
             awaited=self.awaited.setdefault(stored.start.workflow, {}),
             durability=self._durability,
         )
+        runtime.capabilities = self._capabilities
+        return runtime
 
     def _spawn(self, call: Callable[[], Coroutine[Any, Any, None]]) -> None:
         self._task_group.start_soon(call)
@@ -358,15 +363,19 @@ class Executor:
         """Let go of the runs that do nothing but wait; in how many seconds to do so again."""
         now, wall = self._clock.time(), self.timestamp()
         for execution, since in list(self._idle.items()):
-            if now - since < self._suspend_after:
-                continue
-            ends = [wait.until for wait in execution.runtime.waits if wait.until is not None]
-            if ends and min(ends) - wall < self._suspend_after:
-                # Soon over: replaying it would cost more than keeping it.
-                self._idle[execution] = self._idle.pop(execution) + self._suspend_after
-                continue
+            waits = execution.runtime.waits
+            is_to_move = any(needs_in(wait.topic) for wait in waits)
+            # A cancelled one is everybody's, whatever it needs: it would come back at once.
+            if not is_to_move or execution.runtime.is_cancelled:
+                if now - since < self._suspend_after:
+                    continue
+                ends = [wait.until for wait in waits if wait.until is not None]
+                if ends and min(ends) - wall < self._suspend_after:
+                    # Soon over: replaying it would cost more than keeping it.
+                    self._idle[execution] = self._idle.pop(execution) + self._suspend_after
+                    continue
             del self._idle[execution]
-            execution.waits = execution.runtime.waits
+            execution.waits = waits
             execution.let_go()
         ends_idling = [since + self._suspend_after - now for since in self._idle.values()]
         return min(ends_idling, default=math.inf)

@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
+from plait.durable._topics import needs_in
 from plait.primitives._encoding import decode
 
 if TYPE_CHECKING:
@@ -24,11 +25,13 @@ class Waiting:
         path: Where it waits, such as `orders#signal:approval`.
         signal: The signal that it waits for, where it is one.
         until: When the wait ends by itself; None where it does not.
+        needs: What a runner must have to go on, where none that had it has come by.
     """
 
     path: str
     signal: str | None
     until: datetime | None
+    needs: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +109,7 @@ class RunInfo:
                     if wait.topic.startswith("signal:")
                     else None,
                     None if wait.until is None else _time(wait.until),
+                    needs_in(wait.topic),
                 )
                 for wait in stored.waits
             ),

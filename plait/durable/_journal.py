@@ -71,6 +71,7 @@ class Wait(NamedTuple):
         path: Where it waits: the path of a node.
         topic: What wakes it: `signal:RUN_ID:NAME`, `event:RUN_ID:NAME`, `run:RUN_ID` (that run has
             ended) or `entity:KIND:KEY` (nobody has it); empty for a wait that only time ends.
+            `needs:TAG,TAG` is for a runner that has these tags, sorted, and wakes nobody else.
         until: When the wait ends by itself, in seconds since the epoch; None where it does not.
     """
 
@@ -253,12 +254,21 @@ class Journal(Protocol):
         queues: Sequence[QueueLimits],
         now: float,
         limit: int,
+        has: Collection[str] = (),
     ) -> Claimed:
         """Take over runs of these workflows: interrupted ones whose runners are gone, and due ones.
 
         Due is what waits for nothing but its time or was woken, and what is first in a queue that
         has room; a queue that is not among `queues` has no limits. In a queue, what has begun
-        before goes first, then the highest priority, then what came first.
+        before goes first, then the highest priority, then what came first. What waits for a runner
+        with tags is due for one that has them all.
+
+        Args:
+            workflows: The names of the workflows that the runner can execute.
+            queues: The limits of queues.
+            now: In seconds since the epoch.
+            limit: How many runs at the most.
+            has: The tags that the runner has.
         """
         ...
 

@@ -15,9 +15,10 @@ from plait.durable._journal import UNENDED, Journal, RunQuery
 from plait.durable._sqlite import SqliteJournal
 from plait.durable._starts import Starts
 from plait.primitives._decorators import as_primitive
+from plait.primitives._step import tags
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Collection, Mapping, Sequence
     from types import TracebackType
 
     from plait.durable._queues import Queue
@@ -51,9 +52,12 @@ class DurableRunner(Starts):
             waits ("exit"). What is not on disk when the process dies is done again.
         suspend_after: How long a run that does nothing but wait stays in memory, in seconds.
         grace_seconds: How long leaving waits for the runs that are under way.
+        capabilities: What is had here that steps may need, such as `{"gpu"}`: a step with
+            `needs="gpu"` is executed by a runner that has it.
 
     Raises:
-        ValueError: The address is of another form, or two workflows have one name.
+        ValueError: The address is of another form, two workflows have one name, or a capability
+            is no tag.
 
     Example:
         >>> import tempfile
@@ -85,6 +89,7 @@ class DurableRunner(Starts):
         durability: Durability = "sync",
         suspend_after: float = 1.0,
         grace_seconds: float = 10,
+        capabilities: str | Collection[str] = (),
     ) -> None:
         if durability not in ("sync", "async", "exit"):
             msg = f'durability={durability!r} must be "sync", "async" or "exit"'
@@ -102,6 +107,7 @@ class DurableRunner(Starts):
             list(limits.values()),
             suspend_after=suspend_after,
             durability=durability,
+            capabilities=tags(capabilities, "capabilities="),
         )
         super().__init__(executor, known, limits)
         for workflow in workflows:

@@ -12,6 +12,7 @@ from plait.durable._codec import IN_MEMORY, encode_error
 from plait.durable._data import below
 from plait.durable._errors import StepInterruptedError, WorkflowChangedError
 from plait.durable._journal import Kind
+from plait.durable._needs import wait_for_another_runner
 from plait.durable._recorder import undecodable
 from plait.durable._transactions import TransactionStep
 from plait.primitives import MapPrimitive, SerializationError
@@ -42,6 +43,8 @@ class DurableRuntime(ImperativeCalls):
 
     executed = 0
     """How many nodes were executed in earnest and recorded."""
+    capabilities: frozenset[str] = frozenset()
+    """What its runner has that steps may need."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -211,6 +214,8 @@ class DurableRuntime(ImperativeCalls):
         if is_step:
             if (first := self._to_await_first(path)) is not None:
                 await first
+            if not primitive.needs <= self.capabilities:
+                await wait_for_another_runner(primitive.needs, self, context)
             if self._is_told_time:
                 await self._keep_time()
         is_busy = is_step or primitive._stays_in_memory

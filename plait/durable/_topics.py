@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import anyio
 
 if TYPE_CHECKING:
-    from collections.abc import Generator
+    from collections.abc import Collection, Generator
 
 
 class News:
@@ -77,6 +77,17 @@ def event_topic(run_id: str, name: str) -> str:
 def end_topic(run_id: str) -> str:
     """What those who wait for a run's end listen to."""
     return f"run:{run_id}"
+
+
+def needs_topic(needs: Collection[str]) -> str:
+    """What a run waits for that needs a runner which has these tags."""
+    return f"needs:{','.join(sorted(needs))}"
+
+
+def needs_in(topic: str) -> frozenset[str]:
+    """The tags that a run waits for a runner with; none where the topic is another."""
+    kind, _, rest = topic.partition(":")
+    return frozenset(rest.split(",")) if kind == "needs" else frozenset()
 
 
 def entity_topic(kind: str, key: str) -> str:

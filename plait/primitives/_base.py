@@ -80,6 +80,7 @@ class WorkflowPrimitive(ABC, Generic[In, Out]):
     # What the place of a child adds to the path, and who is there; composites of ours say so.
     _place: Callable[[Any], tuple[str, WorkflowPrimitive[Any, Any]]]
     at_most_once: bool = False
+    needs: frozenset[str] = frozenset()
     # Whether its children all get its own input, one after the other.
     _repeats_input: ClassVar[bool] = False
     # Whether its children are told apart by the order in which it calls them.

@@ -11,7 +11,7 @@ from plait.primitives._tail import TailStep, may_return_future
 from plait.primitives._workflow import Workflow
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Collection
 
     from plait.primitives._futures import Future
 
@@ -71,9 +71,12 @@ class StepDecorator:
         name: Its name in paths and traces; the function's own where none is given.
         thread: Run a sync function in a worker thread.
         at_most_once: Never run it a second time in a durable run that was interrupted inside of it.
+        needs: A tag, such as "gpu", or several: a durable run executes it on a runner that has
+            them all among its `capabilities`. In process it means nothing.
 
     Raises:
         TypeError: It is not callable, a generator, or async with `thread=True`.
+        ValueError: A tag is empty, or has a comma.
 
     Example:
         >>> import asyncio
@@ -88,12 +91,18 @@ class StepDecorator:
     """
 
     def __init__(
-        self, *, name: str | None = None, thread: bool = False, at_most_once: bool = False
+        self,
+        *,
+        name: str | None = None,
+        thread: bool = False,
+        at_most_once: bool = False,
+        needs: str | Collection[str] = (),
     ) -> None:
         self._options: dict[str, Any] = {
             "name": name,
             "thread": thread,
             "at_most_once": at_most_once,
+            "needs": needs,
         }
 
     @overload
@@ -138,7 +147,12 @@ class StepDecorator:
     def __call__(self, function: Callable[[], T], /) -> Step[object, [], T]: ...
     @overload
     def __call__(
-        self, *, name: str | None = None, thread: bool = False, at_most_once: bool = False
+        self,
+        *,
+        name: str | None = None,
+        thread: bool = False,
+        at_most_once: bool = False,
+        needs: str | Collection[str] = (),
     ) -> StepDecorator: ...
     def __call__(self, function: Callable[..., Any] | None = None, **options: Any) -> Any:
         """Decorate a function, or take options and decorate one later."""

@@ -27,7 +27,7 @@ from plait.primitives._references import reference_to
 from plait.primitives._signature import Shape, function_name, shape_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine
+    from collections.abc import Callable, Collection, Coroutine
 
 T = TypeVar("T")
 S = TypeVar("S")
@@ -67,10 +67,12 @@ class Step(WorkflowPrimitive[In, Out], Generic[In, P, Out]):
         name: Its name in paths and traces; the function's own where none is given.
         thread: Whether to run a sync function in a worker thread.
         at_most_once: Whether a durable run that was interrupted inside of it must not run it again.
+        needs: What a durable runner must have to execute it, as `capabilities`: a tag, or several.
         pair: Whether the second of two required parameters is the context without being annotated.
 
     Raises:
         TypeError: It is not callable, or a generator.
+        ValueError: A tag is empty, or has a comma.
     """
 
     _is_leaf: ClassVar[bool] = True
@@ -85,6 +87,7 @@ class Step(WorkflowPrimitive[In, Out], Generic[In, P, Out]):
         name: str | None = None,
         thread: bool = False,
         at_most_once: bool = False,
+        needs: str | Collection[str] = (),
         pair: bool = False,
     ) -> None:
         if not callable(function):
@@ -98,6 +101,7 @@ class Step(WorkflowPrimitive[In, Out], Generic[In, P, Out]):
         self._name = name or function_name(function)
         self.thread = thread
         self.at_most_once = at_most_once
+        self.needs = tags(needs, f"needs= of step {self._name!r}")
         self._bind(function, shape)
 
     @overload  # type: ignore[override]
@@ -188,6 +192,7 @@ class Step(WorkflowPrimitive[In, Out], Generic[In, P, Out]):
             "name": self._name,
             "thread": self.thread,
             "at_most_once": self.at_most_once,
+            "needs": self.needs,
         }
 
     def __reduce_ex__(self, protocol: SupportsIndex) -> str | tuple[Any, ...]:
@@ -245,3 +250,21 @@ class Step(WorkflowPrimitive[In, Out], Generic[In, P, Out]):
         if self._keeps_futures and isinstance(result, Future):
             return False
         return hasattr(result, "__await__")
+
+
+def tags(given: str | Collection[str], what: str) -> frozenset[str]:
+    """One tag, or several, as a set.
+
+    Args:
+        given: The tags.
+        what: What they are given as, for messages.
+
+    Raises:
+        ValueError: One is empty, or has a comma.
+    """
+    found = frozenset([given] if isinstance(given, str) else given)
+    for tag in found:
+        if not isinstance(tag, str) or not tag.strip() or "," in tag:
+            msg = f"{what} has {tag!r}, which is no tag: a tag is a name such as 'gpu'"
+            raise ValueError(msg)
+    return found

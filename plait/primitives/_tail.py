@@ -58,6 +58,7 @@ class _Body(WorkflowPrimitive[Any, Any]):
         self._step = step
         self._name = step.name
         self.at_most_once = step.at_most_once
+        self.needs = step.needs
 
     async def execute(self, input_data: Any, context: WorkflowContext) -> Any:
         """Execute the function; a future that it returns becomes a value."""

@@ -118,14 +118,19 @@ class MortalJournal:
         return False
 
     async def claim(
-        self, workflows: Collection[str], queues: Sequence[QueueLimits], now: float, limit: int
+        self,
+        workflows: Collection[str],
+        queues: Sequence[QueueLimits],
+        now: float,
+        limit: int,
+        has: Collection[str] = (),
     ) -> Claimed:
         """Take over runs, also those of the process before, whose lease this one has.
 
         A process that dies right after it has taken over runs has not done anything else yet.
         """
         self.check_alive()
-        found = await self.storage.claim(workflows, queues, now, limit)
+        found = await self.storage.claim(workflows, queues, now, limit, has)
         left = [
             (run, await self.storage.records(run.key))
             for run in await self.storage.list(_RUNNING)

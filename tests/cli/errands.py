@@ -75,6 +75,11 @@ async def ask(question: str, context: WorkflowContext) -> str:
     return f"{question} {answer}"
 
 
+@step(needs="gpu")
+async def draw(what: str) -> str:
+    return f"drew {what}"
+
+
 errand = (fetch >> join >> bring).named("errand")
 stubborn = RetryPrimitive(fail, 1, backoff=constant(0.01)).named("stubborn")
 review = (bring >> SignalPrimitive("seen", bool)).named("review")

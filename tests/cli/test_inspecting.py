@@ -311,6 +311,18 @@ def test_a_worker_executes_what_others_started(plait, journal):
     assert (process.returncode, errors) == (0, "taking no more runs\n")
 
 
+def test_a_worker_says_what_it_has_that_steps_need(plait, journal):
+    plait("run", "errands:draw", "-i", '"a tree"', "--run-id", "a", "--no-wait")
+    assert "waits for a runner with gpu" in plait("runs", "show", "a").stdout
+    assert json.loads(plait("runs", "show", "a", "--json").stdout)["waits"][0]["needs"] == ["gpu"]
+    command = [*COMMAND, "worker", "errands:draw", "--journal", journal, "--capability", "gpu"]
+    with _started(command) as process:
+        assert plait("runs", "tail", "a").exit_code == 0
+        process.send_signal(signal.SIGTERM)
+        process.communicate(timeout=30)
+    assert json.loads(plait("runs", "show", "a", "--json").stdout)["outcome"] == "drew a tree"
+
+
 def _started(command):
     env = {**os.environ, "PYTHONUNBUFFERED": "1"}
     pipe = subprocess.PIPE

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from plait.durable._journal import Claimed, QueueLimits
 from plait.durable._sqlite import _runs
 from plait.durable._sqlite._schema import IN_LINE, LINES_UP, NO_LINE
+from plait.durable._topics import needs_in
 
 if TYPE_CHECKING:
     import sqlite3
@@ -17,6 +18,12 @@ if TYPE_CHECKING:
 
 _AHEAD = -(2**62)
 """The turn of a run that has begun: before each that has not."""
+
+_OFFERED = (
+    "FROM json_each(?) AS offer JOIN waits ON waits.topic = offer.value AND waits.topic <> ''"
+    " JOIN runs ON runs.key = waits.run"
+    " WHERE status = 'waiting' AND workflow IN (SELECT value FROM json_each(?))"
+)
 
 
 class Claim:
@@ -28,6 +35,7 @@ class Claim:
         workflows: Which workflows it can execute.
         now: In seconds since the epoch.
         limit: How many runs at the most.
+        has: The tags that the runner has.
     """
 
     def __init__(
@@ -37,12 +45,14 @@ class Claim:
         workflows: Collection[str],
         now: float,
         limit: int,
+        has: Collection[str],
     ) -> None:
         self._connection = connection
         self._lease = lease
         self._workflows = json.dumps(list(workflows))
         self._now = now
         self._room = limit
+        self._offers = json.dumps(self._topics_for(has))
         self._keys: list[int] = []
         self._next_due: float | None = None
 
@@ -50,6 +60,7 @@ class Claim:
         """Claim what is interrupted, then what is due, then what is first in its queue."""
         self._take_over()
         self._line_up()
+        self._take_offered()
         self._take_due()
         limits = {queue.name: queue for queue in queues}
         for name in self._lines():
@@ -101,8 +112,39 @@ class Claim:
         values = {"workflows": self._workflows, "now": self._now, "room": self._room}
         self._begin([key for (key,) in self._connection.execute(select, values)])
 
+    def _topics_for(self, has: Collection[str]) -> list[str]:
+        """The topics of what waits for a runner with tags, all of which this one has."""
+        if not has:
+            return []
+        # ";" comes right after ":".
+        found = self._connection.execute("""
+            WITH RECURSIVE topics (topic) AS (
+                SELECT min(topic) FROM waits WHERE topic >= 'needs:' AND topic < 'needs;'
+                UNION ALL
+                SELECT (
+                    SELECT min(waits.topic) FROM waits
+                    WHERE waits.topic > topics.topic AND waits.topic < 'needs;'
+                ) FROM topics WHERE topic IS NOT NULL
+            )
+            SELECT topic FROM topics WHERE topic IS NOT NULL
+        """)
+        return [topic for (topic,) in found if needs_in(topic) <= frozenset(has)]
+
+    def _take_offered(self) -> None:
+        self._begin(self._offered(None, self._room))
+        if not self._room and self._offered(None, 1):
+            self._due_at(self._now)
+
+    def _offered(self, queue: str | None, room: int) -> list[int]:
+        """What waits for a runner with the tags of this one."""
+        if self._offers == "[]":
+            return []
+        select = f"SELECT DISTINCT runs.key {_OFFERED} AND queue IS ? ORDER BY runs.key LIMIT ?"
+        values = (self._offers, self._workflows, queue, room)
+        return [key for (key,) in self._connection.execute(select, values)]
+
     def _lines(self) -> list[str]:
-        """The queues in which runs of these workflows stand in line."""
+        """The queues in which runs of these workflows stand in line, or are offered."""
         select = f"""
             WITH RECURSIVE lines (workflow, queue) AS (
                 SELECT name.value, (
@@ -116,7 +158,12 @@ class Claim:
             )
             SELECT DISTINCT queue FROM lines WHERE queue IS NOT NULL
         """
-        return [name for (name,) in self._connection.execute(select, (self._workflows,))]
+        found = [name for (name,) in self._connection.execute(select, (self._workflows,))]
+        if self._offers != "[]":
+            select = f"SELECT DISTINCT queue {_OFFERED} AND queue IS NOT NULL"
+            offered = self._connection.execute(select, (self._offers, self._workflows))
+            found = sorted({*found, *(name for (name,) in offered)})
+        return found
 
     def _take_from(self, queue: QueueLimits) -> None:
         room = self._room
@@ -128,6 +175,9 @@ class Claim:
             if not self._room:
                 self._due_at(self._now)
             return
+        offered = self._offered(queue.name, room)
+        self._begin(offered)
+        room -= len(offered)
         select = f"""
             SELECT key, began FROM runs WHERE key IN (
                 SELECT some.key FROM json_each(:workflows) AS name
@@ -165,6 +215,8 @@ class Claim:
         return many - len(begun), oldest + seconds
 
     def _begin(self, keys: list[int]) -> None:
+        if not keys:
+            return
         update = (
             "UPDATE runs SET status = 'running', runner = ?1, updated = ?2, wakes = NULL,"
             f" lane = {NO_LINE}, began = CASE WHEN queue IS NOT NULL THEN coalesce(began, ?2) END,"

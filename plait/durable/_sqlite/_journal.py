@@ -134,11 +134,12 @@ class SqliteJournal:
         queues: Sequence[QueueLimits],
         now: float,
         limit: int,
+        has: Collection[str] = (),
     ) -> Claimed:
         """Take over interrupted runs of these workflows, and runs that are due."""
 
         def claim(connection: sqlite3.Connection) -> Claimed:
-            return Claim(connection, self._lease, workflows, now, limit)(queues)
+            return Claim(connection, self._lease, workflows, now, limit, has)(queues)
 
         return await self._writer.submit(claim, Uses.ROWS)
 

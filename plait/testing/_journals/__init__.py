@@ -6,6 +6,7 @@ from plait.testing._journals._again import Forks, Reopening
 from plait.testing._journals._claims import Claims, Queues
 from plait.testing._journals._lists import Changes, Lists, Pruning, Ticks
 from plait.testing._journals._messages import Entities, Events, Signals
+from plait.testing._journals._needs import Needs
 from plait.testing._journals._runners import Runners
 from plait.testing._journals._runs import Records, Runs
 from plait.testing._journals._waits import Cancelling, Waits
@@ -16,6 +17,7 @@ class JournalConformance(
     Records,
     Claims,
     Queues,
+    Needs,
     Waits,
     Cancelling,
     Signals,

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from plait.durable._journal import Kind, NewRun, Record, Wait
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Sequence
+    from collections.abc import Awaitable, Collection, Sequence
 
     from plait.durable import Journal, RunStatus
     from plait.durable._journal import Claimed, QueueLimits, StoredRun
@@ -54,9 +54,10 @@ async def claim(
     queues: Sequence[QueueLimits] = (),
     now: float = 200.0,
     limit: int = 100,
+    has: Collection[str] = (),
 ) -> Claimed:
     """What there is to be executed."""
-    return await journal.claim(workflows or ("flow",), queues, now, limit)
+    return await journal.claim(workflows or ("flow",), queues, now, limit, has)
 
 
 async def claimed(journal: Journal, *workflows: str, **more: Any) -> list[str]:

@@ -174,7 +174,13 @@ class GroupCommitter:
                 self._guard(connection)
         except Exception as error:  # noqa: BLE001 - handed to those who wait for these items
             _roll_back(connection)
-            return [(waiter, None, self._explain(error)) for waiter, _, _, _ in items]
+            refused: list[_Outcome] = [
+                (item[0], None, self._explain(error))
+                for item in items
+                if reads_only or item[-1] is not Uses.READS
+            ]
+            reads = [] if reads_only else [item for item in items if item[-1] is Uses.READS]
+            return refused + (self._commit(connection, reads) if reads else [])
         try:
             outcomes = self._write(connection, items)
             connection.execute("COMMIT")

@@ -5,6 +5,7 @@ from plait.durable._codec import Codec, JsonCodec
 from plait.durable._encryption import EncryptedCodec
 from plait.durable._errors import (
     JournalError,
+    LeaseLostError,
     RunCancelledError,
     RunConflictError,
     RunEndedError,
@@ -34,6 +35,7 @@ __all__ = [
     "Journal",
     "JournalError",
     "JsonCodec",
+    "LeaseLostError",
     "MemoryJournal",
     "ObjectBlobStore",
     "Progress",

@@ -1,7 +1,8 @@
 """The exceptions of the durable runner.
 
 PlaitError
- ├── JournalError                the journal cannot be used, or no longer by this runner
+ ├── JournalError                the journal cannot be used
+ │    └── LeaseLostError         it cannot be used by this runner, from which another took over
  ├── RunCancelledError           a run was asked to stop, and has
  ├── RunEndedError               a run that has ended was sent a signal
  ├── RunNotFoundError            also a LookupError: no run of that id is in the journal
@@ -18,6 +19,10 @@ from plait.primitives import PermanentError, PlaitError
 
 class JournalError(PlaitError):
     """The journal cannot be used: it is not one, is damaged or full, or another runner has it."""
+
+
+class LeaseLostError(JournalError):
+    """Another runner has taken over from this one, which showed no life for too long."""
 
 
 class RunCancelledError(PlaitError):

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import logging
 import math
-from contextvars import ContextVar
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +11,8 @@ import anyio
 import anyio.abc
 
 from plait.durable._codec import encode_error
-from plait.durable._errors import JournalError, RunCancelledError
+from plait.durable._errors import JournalError, LeaseLostError, RunCancelledError
+from plait.durable._execution import Execution, abort_in, current_run
 from plait.durable._recorder import suspended
 from plait.durable._runtime import DurableRuntime
 from plait.durable._topics import Topics, end_topic, needs_in
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 
     from plait.durable._blobs import Blobs
     from plait.durable._codec import Codec
-    from plait.durable._journal import Journal, QueueLimits, Record, RunStatus, StoredRun, Wait
+    from plait.durable._journal import Journal, QueueLimits, Record, RunStatus, StoredRun
     from plait.durable._recorder import Durability
     from plait.primitives import WorkflowPrimitive
 
@@ -35,97 +36,7 @@ _RUNS_AT_ONCE = 1000
 _POLL_SECONDS = 1.0
 """How often to look for runs whose runner is gone, which nothing tells of."""
 
-current_run: ContextVar[DurableRuntime | None] = ContextVar("plait_run", default=None)
-"""The run that the code which is asked now belongs to."""
-
-
-class Ending:
-    """What is left of a run once it is out of memory, for those who wait for it.
-
-    Args:
-        runtime: What executes it.
-    """
-
-    def __init__(self, runtime: DurableRuntime) -> None:
-        self.outcome: Outcome[Any] | None = None
-        """How it ended; None where it was let go to wait."""
-        self._runtime: DurableRuntime | None = runtime
-        self._counts = (0, 0)
-        self._ended: anyio.Event | None = None
-
-    @property
-    def counts(self) -> tuple[int, int]:
-        """How many nodes were replayed and how many executed."""
-        runtime = self._runtime
-        return self._counts if runtime is None else (runtime.replayed, runtime.executed)
-
-    def set(self) -> None:
-        """Tell that the run has ended, or left memory."""
-        self._counts, self._runtime = self.counts, None
-        if self._ended is not None:
-            self._ended.set()
-
-    async def wait(self) -> None:
-        """Wait until the run has ended, or left memory."""
-        if self._runtime is not None:
-            # Most are never waited for, or not before they have ended.
-            self._ended = self._ended or anyio.Event()
-            await self._ended.wait()
-
-
-class Execution:
-    """A run that this runner executes.
-
-    Args:
-        workflow: Its workflow.
-        stored: What the journal says of it.
-        records: What is recorded of it.
-        runtime: What executes it.
-    """
-
-    def __init__(
-        self,
-        workflow: WorkflowPrimitive[Any, Any],
-        stored: StoredRun,
-        records: Sequence[Record],
-        runtime: DurableRuntime,
-    ) -> None:
-        self.workflow = workflow
-        self.stored = stored
-        self.records = records
-        self.runtime = runtime
-        self.ending = Ending(runtime)
-        self.waits: list[Wait] | None = None
-        """What it was let go to wait for."""
-        self.idle_since = ((-1, -1), 0.0)
-        """What it had done, and when, as it began to do nothing but wait."""
-        self.is_over = False
-        """Whether the journal is told how it ended, or that it waits."""
-
-    def let_go(self) -> None:
-        """Have it leave memory."""
-        self.runtime.let_go()
-
-    async def restored(self, codec: Codec, blobs: Blobs) -> tuple[WorkflowContext, Any]:
-        """The context and the input that it was started with, with what is recorded loaded.
-
-        Raises:
-            JournalError: Something cannot be decoded, or a blob is missing.
-        """
-        runtime, start = self.runtime, self.stored.start
-        payload = await blobs.get(start.payload, start.run_id)
-        try:
-            shared, input_data = codec.decode(start.context), codec.decode(payload)
-        except ValueError as error:
-            msg = f"what run {start.run_id!r} was started with cannot be decoded: {error}"
-            raise JournalError(msg) from error
-        origin = shared.pop("origin", None)
-        context = WorkflowContext(workflow_id=start.workflow, parent_span=origin, **shared)
-        context._runtime = runtime
-        context._run.run_id = start.run_id
-        await runtime.load(self.records, context.data)
-        self.records = ()
-        return context, input_data
+logger = logging.getLogger("plait.durable")
 
 
 class Executor:
@@ -167,6 +78,9 @@ class Executor:
         self._idle: dict[Execution, float] = {}
         self._is_to_claim = True
         self._is_leaving = False
+        self.lost_lease: LeaseLostError | None = None
+        """Why nothing is to be begun here until there is a new lease."""
+        self._renewed = anyio.Event()
         self._nudged = anyio.Event()
         self.awaited: dict[str, dict[str, list[Any]]] = {}
         """For which payload types the runs of a workflow have waited here, by the signals."""
@@ -212,14 +126,48 @@ class Executor:
         """Take runs that are to be executed, and begin with them; when the next one is due."""
         while not self._is_leaving:
             self._is_to_claim = False
-            claimed = await self.journal.claim(
-                self.workflows, self._queues, self.timestamp(), _RUNS_AT_ONCE, self._capabilities
-            )
+            try:
+                claimed = await self.journal.claim(
+                    self.workflows,
+                    self._queues,
+                    self.timestamp(),
+                    _RUNS_AT_ONCE,
+                    self._capabilities,
+                )
+            except LeaseLostError as error:
+                self._lose(error)
+                return None
             for stored, records in claimed.runs:
                 self.launch(stored, records)
             if len(claimed.runs) < _RUNS_AT_ONCE:
                 return claimed.next_due
         return None
+
+    def _lose(self, error: LeaseLostError) -> None:
+        """Have what is executed here end, since another runner may be executing it."""
+        if self.lost_lease is None:
+            self.lost_lease, self._renewed = error, anyio.Event()
+            logger.warning(
+                "%s; the %d that were under way here are stopped", error, len(self.executions)
+            )
+            for execution in list(self.executions.values()):
+                execution.lose()
+            self.nudge()
+
+    async def leased(self) -> None:
+        """Wait for a new lease, where this runner knows that it has lost its own."""
+        if self.lost_lease is not None:
+            await self._renewed.wait()
+
+    async def _begin_anew(self) -> None:
+        """Go on with a new lease, once nothing of what was begun with the old one can write."""
+        while self.executions:
+            await self._one_ended()
+        await self.journal.renew()
+        self.lost_lease = None
+        self._renewed.set()
+        logger.warning("going on with a new lease")
+        self.topics.publish_all()
 
     def launch(self, stored: StoredRun, records: Sequence[Record]) -> Execution:
         """Execute a run that this runner has claimed."""
@@ -261,13 +209,13 @@ class Executor:
         current_context.set(None)
         try:
             await self._carry_out(execution)
-            if execution.ending.outcome is None:
+            if execution.ending.outcome is None and not execution.is_lost:
                 await self._stopped(execution)
         except JournalError as error:
-            execution.ending.outcome = Failure(error)
+            self._failed(execution, error)
         except Abort as abort:
             # What was noted before could not be written when it came to keep how it ended.
-            execution.ending.outcome = Failure(abort.error)
+            self._failed(execution, abort.error)
         finally:
             runtime.is_closing = True
             self._idle.pop(execution, None)
@@ -277,6 +225,14 @@ class Executor:
             self.topics.publish(end_topic(run_id))
             if execution.stored.start.queue is not None:
                 self.nudge()
+
+    def _failed(self, execution: Execution, error: Exception) -> None:
+        if isinstance(error, LeaseLostError):
+            # It goes on in another runner, and those who wait for its end wait for that.
+            execution.is_lost = True
+            self._lose(error)
+        else:
+            execution.ending.outcome = Failure(error)
 
     async def _carry_out(self, execution: Execution) -> None:
         """Execute a run until it has ended, or something ends it from inside or outside."""
@@ -331,7 +287,7 @@ class Executor:
         runtime, stored = execution.runtime, execution.stored
         if runtime.aborted_by is not None:
             # It is left as it is: what is wrong may be mended.
-            execution.ending.outcome = Failure(runtime.aborted_by)
+            self._failed(execution, runtime.aborted_by)
             return
         with anyio.CancelScope(shield=True):
             if execution.waits is None:
@@ -384,6 +340,8 @@ class Executor:
         next_due: float | None = None
         while True:
             try:
+                if self.lost_lease is not None:
+                    await self._begin_anew()
                 if self._is_to_claim or (next_due or 0) <= self.timestamp():
                     next_due = await self.claim()
                     for run_id in await self.journal.cancelled():
@@ -410,10 +368,3 @@ class Executor:
             except JournalError:
                 await anyio.sleep(_POLL_SECONDS)
             self.nudge()
-
-
-def abort_in(error: BaseException) -> Abort | None:
-    """What ended a run from inside of it, also out of a task group of the user's."""
-    if isinstance(error, BaseExceptionGroup):
-        return next(filter(None, map(abort_in, error.exceptions)), None)
-    return error if isinstance(error, Abort) else None

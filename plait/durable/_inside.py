@@ -7,14 +7,15 @@ from typing import TYPE_CHECKING, Any
 
 from plait.durable._client import RunClient, value_of
 from plait.durable._errors import JournalError
-from plait.durable._executor import current_run
+from plait.durable._execution import current_run
 from plait.durable._known import check_signal, known_as
 from plait.durable._topics import end_topic
 from plait.primitives import Failure, Outcome, Success
 from plait.primitives._context import current_context
 
 if TYPE_CHECKING:
-    from plait.durable._executor import Ending, Executor
+    from plait.durable._execution import Ending
+    from plait.durable._executor import Executor
     from plait.durable._journal import StoredRun
     from plait.durable._runtime import DurableRuntime
     from plait.primitives import WorkflowContext, WorkflowPrimitive
@@ -181,7 +182,9 @@ class InsideClient(RunClient):
     async def _ending_of(self, stored: StoredRun) -> Ending | None:
         """What becomes of this runner's execution of a run, where it is the one to execute it."""
         run_id, executions = stored.start.run_id, self._executor.executions
-        while stored.status == "running" and run_id not in executions:
+        while self._executor.lost_lease is None and (
+            stored.status == "running" and run_id not in executions
+        ):
             if not stored.is_claimed or stored.start.workflow not in self._workflows:
                 await self._executor.claim()
                 break

@@ -201,8 +201,9 @@ class Journal(Protocol):
     """Where runs and what their nodes did are kept.
 
     One runner uses a journal object at a time; several, in several processes, may use the same
-    storage. A journal that another runner has taken over from raises `JournalError` on each write.
-    What is handed in is written in the order in which it was; each method is one transaction.
+    storage. A journal that another runner has taken over from raises `LeaseLostError` on each write
+    until it has a new lease. What is handed in is written in the order in which it was; each method
+    is one transaction.
     """
 
     async def open(self) -> None:
@@ -213,6 +214,13 @@ class Journal(Protocol):
         """Write what was handed in, and give the lease back."""
         ...
 
+    async def renew(self) -> None:
+        """Take a new lease where another runner has taken over.
+
+        To be called once nothing is to be written any more that was begun with the old one.
+        """
+        ...
+
     async def changed(self, timeout: float) -> bool:
         """Wait until another runner may have written something; False after `timeout` seconds."""
         ...
@@ -221,7 +229,7 @@ class Journal(Protocol):
         """What to await before something is executed; None while the lease is known to last.
 
         A runner that was stopped for so long that another may have taken over asks the storage, and
-        learns by a `JournalError` that one has.
+        learns by a `LeaseLostError` that one has.
         """
         ...
 

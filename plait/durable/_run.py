@@ -8,7 +8,7 @@ from plait.durable._client import value_of
 
 if TYPE_CHECKING:
     from plait.durable._again import Reruns
-    from plait.durable._executor import Ending
+    from plait.durable._execution import Ending
     from plait.durable._info import RunInfo
 
 Out = TypeVar("Out")

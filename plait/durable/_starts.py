@@ -220,6 +220,7 @@ class Starts(Reruns):
         priority: int = 0,
         delay: float = 0,
     ) -> NewRun:
+        await self._executor.leased()
         inside, parent = self._inside(), self._inside(of_this_journal=True)
         if inside is not None:
             correlation_id = correlation_id or inside[1].correlation_id

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import anyio
 
 from plait.durable._errors import WorkflowChangedError
-from plait.durable._executor import Execution, abort_in, current_run
+from plait.durable._execution import Execution, abort_in, current_run
 from plait.durable._recorder import FrontierReached
 from plait.primitives import Failure, Outcome, Runtime, Success
 from plait.primitives._context import current_context

@@ -112,6 +112,9 @@ class MortalJournal:
     async def close(self) -> None:
         """Nothing: the next process uses the storage."""
 
+    async def renew(self) -> None:
+        """Nothing: nobody takes over from a process that lives."""
+
     async def changed(self, timeout: float) -> bool:
         """Wait: nobody else writes."""
         await anyio.sleep(timeout)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import anyio
 
-from plait.durable._errors import JournalError
+from plait.durable._errors import JournalError, LeaseLostError
 from plait.durable._journal import NewRun, Record, RunQuery, RunStatus, StoredRun
 from plait.durable._sqlite import _again, _lists, _messages, _runs, _schema, _ticks, _waits
 from plait.durable._sqlite._claims import Claim
@@ -57,6 +57,7 @@ class SqliteJournal:
         self._lock_seconds = lock_seconds
         self._lease = Lease(self._path, lease_seconds)
         self._seen = 0
+        self._is_renewed = False
         self._committer: GroupCommitter | None = None
 
     async def open(self) -> None:
@@ -85,6 +86,15 @@ class SqliteJournal:
         with suppress(JournalError):
             await writer.submit(self._lease.give_back)
         await writer.stop()
+
+    async def renew(self) -> None:
+        """Take a new lease where another runner has taken over."""
+        # What was handed in before is refused first.
+        with suppress(LeaseLostError):
+            await self._writer.submit(lambda _: None)
+            return
+        self._is_renewed = True
+        await self._writer.submit(lambda _: None)
 
     async def changed(self, timeout: float) -> bool:
         """Wait until another runner may have written something; False after `timeout` seconds."""
@@ -126,7 +136,7 @@ class SqliteJournal:
 
     async def create(self, runs: Sequence[NewRun]) -> builtins.list[tuple[StoredRun, bool]]:
         """Keep new runs, or find those that have their ids; says of each whether it is new."""
-        return await self._writer.submit(partial(_runs.create, runs, self._lease.runner))
+        return await self._writer.submit(self._as_runner(_runs.create, runs))
 
     async def claim(
         self,
@@ -145,19 +155,18 @@ class SqliteJournal:
 
     async def suspend(self, key: int, waits: Sequence[Wait], now: float) -> None:
         """Let a run leave memory until one of its waits ends; at once where one has already."""
-        await self._writer.submit(partial(_waits.suspend, key, waits, now, self._lease.runner))
+        await self._writer.submit(self._as_runner(_waits.suspend, key, waits, now))
 
     async def finish(
         self, key: int, status: RunStatus, outcome: bytes, failures: Sequence[str], now: float
     ) -> None:
         """Keep how a run ended, wake those that wait for it, and release what it holds."""
-        runner = self._lease.runner
-        work = partial(_runs.finish, key, status, outcome, failures, now, runner)
+        work = self._as_runner(_runs.finish, key, status, outcome, failures, now)
         await self._writer.submit(work)
 
     async def reopen(self, key: int, now: float) -> bool:
         """Claim a failed or cancelled run, without its last failures; whether it was one."""
-        work = partial(_again.reopen, key, now, self._lease.runner)
+        work = self._as_runner(_again.reopen, key, now)
         return await self._writer.submit(work, Uses.ROWS)
 
     async def cancel(self, run_id: str, now: float) -> bool:
@@ -166,7 +175,7 @@ class SqliteJournal:
 
     async def cancelled(self) -> builtins.list[str]:
         """The ids of the runs that this runner executes and that were asked to stop."""
-        return await self._writer.submit(partial(_runs.cancelled, self._lease.runner), Uses.READS)
+        return await self._writer.submit(self._as_runner(_runs.cancelled), Uses.READS)
 
     async def progress(self, key: int, payload: bytes) -> None:
         """Keep what a run says of its progress, in place of what it said before."""
@@ -183,12 +192,12 @@ class SqliteJournal:
 
     async def find(self, run_id: str) -> StoredRun | None:
         """The run of that id, where there is one."""
-        work = partial(_runs.find, run_id, self._lease.runner)
+        work = self._as_runner(_runs.find, run_id)
         return await self._writer.submit(work, Uses.READS)
 
     async def list(self, query: RunQuery) -> builtins.list[StoredRun]:
         """Runs, the newest first."""
-        work = partial(_lists.list_runs, query, self._lease.runner)
+        work = self._as_runner(_lists.list_runs, query)
         return await self._writer.submit(work, Uses.READS)
 
     async def send(
@@ -223,7 +232,7 @@ class SqliteJournal:
 
     async def fork(self, key: int, new: NewRun, before: str | None) -> tuple[StoredRun, bool]:
         """Keep a new run with a copy of the records of another, as `create` does."""
-        work = partial(_again.fork, key, new, before, self._lease.runner)
+        work = self._as_runner(_again.fork, key, new, before)
         return await self._writer.submit(work, Uses.ROWS)
 
     async def prune(self, before: float, statuses: Collection[RunStatus], limit: int) -> int:
@@ -246,6 +255,10 @@ class SqliteJournal:
             raise JournalError(msg)
         return self._committer
 
+    def _as_runner(self, work: Callable[..., T], *given: Any) -> Callable[[sqlite3.Connection], T]:
+        """A function in a transaction that is told which runner this is by then."""
+        return lambda connection: work(*given, self._lease.runner, connection)
+
     def _connect(self) -> sqlite3.Connection:
         connection = _schema.connect(self._path, self._lock_seconds)
         try:
@@ -267,6 +280,9 @@ class SqliteJournal:
                 "written would be lost; put it back, then start its runners anew"
             )
             raise JournalError(msg)
+        if self._is_renewed:
+            self._is_renewed = False
+            self._lease.take(connection)
         self._lease.check(connection)
 
     def _file(self) -> tuple[int, int] | None:

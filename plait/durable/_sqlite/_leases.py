@@ -9,7 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from plait.durable._errors import JournalError
+from plait.durable._errors import LeaseLostError
 
 if TYPE_CHECKING:
     import sqlite3
@@ -70,7 +70,7 @@ class Lease:
         connection.execute("UPDATE runners SET is_gone = 1 WHERE id = ?", (self.runner,))
 
     def check(self, connection: sqlite3.Connection) -> None:
-        """Raise `JournalError` where another runner has taken over from this one."""
+        """Raise `LeaseLostError` where another runner has taken over from this one."""
         select = "SELECT is_gone, lease FROM runners WHERE id = ?"
         is_gone, self.until = connection.execute(select, (self.runner,)).fetchone() or (1, 0.0)
         if is_gone:
@@ -78,7 +78,7 @@ class Lease:
                 f"another runner has taken over from this one on {self._path}, since it had not "
                 f"renewed its lease for {self._seconds:g} s: its runs go on there"
             )
-            raise JournalError(msg)
+            raise LeaseLostError(msg)
 
     def bury(self, connection: sqlite3.Connection) -> list[int]:
         """The runners that have gone, those included that nobody has noticed before."""

@@ -3,16 +3,19 @@
 import os
 import sqlite3
 import sys
+import threading
 import time
 from pathlib import Path
 
 import anyio
 import pytest
+from anyio.lowlevel import checkpoint
 from conftest import opened
 from journaling import claimed, new, record, start
 
-from plait.durable import JournalError, SqliteJournal
+from plait.durable import JournalError, LeaseLostError, SqliteJournal
 from plait.durable._sqlite._leases import Lease
+from plait.durable._sqlite._writer import Uses
 
 pytestmark = pytest.mark.anyio
 
@@ -212,6 +215,47 @@ async def test_a_runner_that_was_stopped_for_long_asks_whether_it_may_go_on(cloc
         change(file, "is_gone = 1")
         with pytest.raises(JournalError, match="taken over"):
             await first.confirm()
+
+
+async def test_a_runner_goes_on_with_a_new_lease(pair, file):
+    first, second = pair
+    await start(first, "other", "another flow")
+    change(file, "is_gone = 1")
+    assert await claimed(second) == ["run"]
+    answers = [first.append(record(1)) for _ in range(3)]
+    for answer in answers:
+        with pytest.raises(LeaseLostError):
+            await answer
+    await first.renew()
+    assert await start(first, "new") == 3
+    assert (await first.find("new")).is_claimed
+    assert not (await first.find("run")).is_claimed
+    assert await claimed(second) == []
+    assert await claimed(first, "another flow") == ["other"]
+    assert await second.records(1) == []
+
+
+async def test_a_lease_that_is_not_lost_is_kept(pair, file):
+    await pair[0].renew()
+    assert (await pair[0].find("run")).is_claimed
+
+
+async def checkpoint_and_open(gate):
+    await checkpoint()
+    gate.set()
+
+
+async def test_a_look_up_beside_a_write_that_is_refused_is_answered(pair, file):
+    change(file, "is_gone = 1")
+    gate = threading.Event()
+    held = pair[0]._writer.submit(lambda _: gate.wait(10), Uses.READS)
+    written = pair[0].append(record(1))
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(checkpoint_and_open, gate)
+        assert (await pair[0].find("run")).status == "running"
+    assert await held
+    with pytest.raises(LeaseLostError):
+        await written
 
 
 async def test_runners_that_left_nothing_are_forgotten(file):

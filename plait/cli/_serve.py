@@ -77,13 +77,22 @@ def worker(
         list[str] | None,
         typer.Option(help="What is had here that steps may need, such as gpu; any number."),
     ] = None,
+    max_running: Annotated[
+        int, typer.Option(min=1, help="How many runs are taken from the journal at once.")
+    ] = 200,
 ) -> None:
     """Execute the runs of a journal that others start, until SIGTERM or SIGINT.
 
     Where the target is a runner, what it has is said there.
     """
     with output() as printed:
-        runner = runner_at(targets, journal, grace_seconds=grace, capabilities=capability or ())
+        runner = runner_at(
+            targets,
+            journal,
+            grace_seconds=grace,
+            capabilities=capability or (),
+            max_running=max_running,
+        )
 
         async def main() -> None:
             async with runner:

@@ -84,6 +84,8 @@ class Execution:
         """What it was let go to wait for."""
         self.idle_since = ((-1, -1), 0.0)
         """What it had done, and when, as it began to do nothing but wait."""
+        self.is_taken = False
+        """Whether it was taken from the journal, and counts as such."""
         self.is_lost = False
         """Whether another runner has taken it over."""
         self.is_over = False

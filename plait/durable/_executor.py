@@ -51,6 +51,7 @@ class Executor:
         suspend_after: How long a run that does nothing but wait stays in memory, in seconds.
         durability: How soon records are on disk.
         capabilities: What steps may need that is had here.
+        max_running: How many runs that were taken from the journal are executed at once.
     """
 
     def __init__(
@@ -64,6 +65,7 @@ class Executor:
         suspend_after: float,
         durability: Durability,
         capabilities: frozenset[str] = frozenset(),
+        max_running: float = math.inf,
     ) -> None:
         self.journal = journal
         self.codec = codec
@@ -73,6 +75,9 @@ class Executor:
         self._suspend_after = suspend_after
         self._durability = durability
         self._capabilities = capabilities
+        self._max_running = max_running
+        self._taken = 0
+        self._claiming = anyio.Lock()
         self.topics = Topics()
         self.executions: dict[str, Execution] = {}
         self._idle: dict[Execution, float] = {}
@@ -124,24 +129,36 @@ class Executor:
 
     async def claim(self) -> float | None:
         """Take runs that are to be executed, and begin with them; when the next one is due."""
-        while not self._is_leaving:
-            self._is_to_claim = False
-            try:
-                claimed = await self.journal.claim(
-                    self.workflows,
-                    self._queues,
-                    self.timestamp(),
-                    _RUNS_AT_ONCE,
-                    self._capabilities,
-                )
-            except LeaseLostError as error:
-                self._lose(error)
-                return None
-            for stored, records in claimed.runs:
-                self.launch(stored, records)
-            if len(claimed.runs) < _RUNS_AT_ONCE:
-                return claimed.next_due
-        return None
+        # One claim at a time: what it may take follows from what was taken before.
+        async with self._claiming:
+            while not self._is_leaving:
+                self._is_to_claim = False
+                room = int(min(_RUNS_AT_ONCE, self._max_running - self._taken))
+                try:
+                    claimed = await self.journal.claim(
+                        self.workflows,
+                        self._queues,
+                        self.timestamp(),
+                        room,
+                        self._capabilities,
+                    )
+                except LeaseLostError as error:
+                    self._lose(error)
+                    return None
+                for stored, records in claimed.runs:
+                    self._take(stored, records)
+                if self._taken >= self._max_running:
+                    # One that ends has it looked again.
+                    return None
+                if len(claimed.runs) < room:
+                    return claimed.next_due
+            return None
+
+    def _take(self, stored: StoredRun, records: Sequence[Record]) -> None:
+        execution = self.launch(stored, records)
+        if not execution.is_taken:
+            execution.is_taken = True
+            self._taken += 1
 
     def _lose(self, error: LeaseLostError) -> None:
         """Have what is executed here end, since another runner may be executing it."""
@@ -223,7 +240,9 @@ class Executor:
                 del self.executions[run_id]
             execution.ending.set()
             self.topics.publish(end_topic(run_id))
-            if execution.stored.start.queue is not None:
+            is_room_made = execution.is_taken and self._taken >= self._max_running
+            self._taken -= execution.is_taken
+            if is_room_made or execution.stored.start.queue is not None:
                 self.nudge()
 
     def _failed(self, execution: Execution, error: Exception) -> None:

@@ -54,10 +54,13 @@ class DurableRunner(Starts):
         grace_seconds: How long leaving waits for the runs that are under way.
         capabilities: What is had here that steps may need, such as `{"gpu"}`: a step with
             `needs="gpu"` is executed by a runner that has it.
+        max_running: How many runs it takes from the journal to execute them at once: of queues, due
+            ones, interrupted ones. The others are left to other runners, or taken as these end or
+            leave memory. Runs that are started here without a queue come on top.
 
     Raises:
-        ValueError: The address is of another form, two workflows have one name, or a capability
-            is no tag.
+        ValueError: The address is of another form, two workflows have one name, a capability is
+            no tag, or `max_running` is not positive.
 
     Example:
         >>> import tempfile
@@ -90,9 +93,13 @@ class DurableRunner(Starts):
         suspend_after: float = 1.0,
         grace_seconds: float = 10,
         capabilities: str | Collection[str] = (),
+        max_running: int = 200,
     ) -> None:
         if durability not in ("sync", "async", "exit"):
             msg = f'durability={durability!r} must be "sync", "async" or "exit"'
+            raise ValueError(msg)
+        if max_running < 1:
+            msg = f"max_running={max_running!r} must be at least 1"
             raise ValueError(msg)
         limits = {queue.name: queue.limits() for queue in queues}
         if len(limits) < len(queues):
@@ -108,6 +115,7 @@ class DurableRunner(Starts):
             suspend_after=suspend_after,
             durability=durability,
             capabilities=tags(capabilities, "capabilities="),
+            max_running=max_running,
         )
         super().__init__(executor, known, limits)
         for workflow in workflows:

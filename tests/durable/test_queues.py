@@ -2,6 +2,7 @@
 
 import sqlite3
 import time
+from contextlib import asynccontextmanager
 
 import anyio
 import pytest
@@ -10,7 +11,7 @@ from interruption import Gate
 from waiting import runner_of, until, until_waiting
 
 from plait import SignalPrimitive, WorkflowContext, step, workflow
-from plait.durable import DurableRunner, Queue
+from plait.durable import DurableRunner, Queue, SqliteJournal
 
 pytestmark = pytest.mark.anyio
 
@@ -182,6 +183,63 @@ async def test_a_queue_is_told_of_a_runner_that_ends(journal):
         gates[0].open()
         gates[1].open()
         assert await run.result() == 2
+
+
+async def test_a_runner_leaves_to_others_what_it_has_no_room_for(journal):
+    """One that is busy takes three of ten; another one executes all the others meanwhile."""
+    busy, idle = Gate(), Gate()
+    idle.open()
+    slow, quick = (step(gate).named("work") for gate in (busy, idle))
+    queues = [Queue("mail")]
+    async with runner_of(journal, slow, queues=queues, max_running=3) as first:
+        runs = [await first.start(slow, n, queue="mail") for n in range(10)]
+        await until(lambda: first._executor._taken == 3)
+        async with runner_of(journal, quick, queues=queues, max_running=2) as second:
+            results = [await (await second.get(run.run_id)).result() for run in runs[3:]]
+            assert results == list(range(3, 10))
+        assert [info.run_id for info in await first.list(status="running")] == [
+            run.run_id for run in reversed(runs[:3])
+        ]
+        busy.open()
+        assert [await run.result() for run in runs[:3]] == [0, 1, 2]
+
+
+async def test_a_queue_is_shared_by_the_runners_there_are(file):
+    shares, go = [], anyio.Event()
+
+    @asynccontextmanager
+    async def runner(share):
+        @step(name="work")
+        async def work(number):
+            shares.append(share)
+            await go.wait()
+            return number
+
+        async with runner_of(SqliteJournal(file), work, max_running=5, queues=[Queue("q")]) as made:
+            yield made, work
+
+    async with runner(0) as (first, work), runner(1), runner(2):
+        runs = [await first.start(work, n, queue="q") for n in range(60)]
+        await until(lambda: len(shares) == 15)
+        assert sorted(shares) == [0] * 5 + [1] * 5 + [2] * 5
+        go.set()
+        assert [await run.result() for run in runs] == list(range(60))
+
+
+async def test_what_is_interrupted_is_taken_over_a_few_at_a_time(journal, gauge):
+    work, gate = measured(gauge), Gate()
+    gated = step(gate).named("work")
+    async with runner_of(journal) as runner:
+        runs = [await runner.start(gated, n, run_id=str(n)) for n in range(10)]
+        await gate.reached.wait()
+    async with runner_of(journal, work, max_running=4) as runner:
+        assert [await (await runner.get(run.run_id)).result() for run in runs] == list(range(10))
+    assert gauge.peak == 4
+
+
+def test_a_runner_that_takes_no_runs_is_refused(journal):
+    with pytest.raises(ValueError, match="max_running=0 must be at least 1"):
+        DurableRunner(journal, max_running=0)
 
 
 @pytest.mark.parametrize(

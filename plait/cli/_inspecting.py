@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import anyio
 import typer
-from rich.table import Table
 from rich.text import Text
 from rich.tree import Tree
 
@@ -63,7 +62,7 @@ def graph(
         if wanted is Form.TEXT and to is None:
             whole = Tree("", hide_root=True)
             _grow(workflow, whole)
-            printed.out.print(whole)
+            printed.drawing(whole)
         elif wanted is Form.JSON and to is None:
             printed.value(workflow.describe())
         elif wanted in (Form.TEXT, Form.JSON):
@@ -121,13 +120,18 @@ def schedules(
         if is_json:
             printed.value(found)
             return
-        table = Table(box=None, pad_edge=False, header_style="dim")
-        for name in ("SCHEDULE", "WORKFLOW", "WHEN", "NEXT"):
-            table.add_column(name, no_wrap=True)
-        for one in found:
-            ticks = ", ".join(f"{tick:%Y-%m-%d %H:%M:%S}" for tick in one["next"])
-            table.add_row(one["name"], one["workflow"], one["when"], ticks)
-        printed.out.print(table)
+        printed.table(
+            ("SCHEDULE", "WORKFLOW", "WHEN", "NEXT"),
+            [
+                (
+                    one["name"],
+                    one["workflow"],
+                    one["when"],
+                    ", ".join(f"{tick:%Y-%m-%d %H:%M:%S}" for tick in one["next"]),
+                )
+                for one in found
+            ],
+        )
 
 
 def doctor(journal: JournalOption = "", is_json: Json = False) -> None:
@@ -156,7 +160,7 @@ def doctor(journal: JournalOption = "", is_json: Json = False) -> None:
 
 
 def _grow(primitive: WorkflowPrimitive[Any, Any], into: Tree) -> None:
-    kind = type(primitive).__name__.removesuffix("Primitive").lower()
+    kind = primitive._kind or type(primitive).__name__.removesuffix("Primitive").lower()
     kind = "" if kind == primitive.name else f"  {kind}"
     branch = into.add(Text.assemble(primitive.name, (kind, "dim")))
     for child in primitive.children:
@@ -246,16 +250,14 @@ async def _counts(journal: str) -> dict[str, int]:
 def _tell_installed(installed: dict[str, dict[str, str | None]], printed: Output) -> None:
     python = sys.version.split()[0]
     printed.text(f"plait {_version('plait')}, Python {python}, SQLite {sqlite3.sqlite_version}")
-    table = Table(box=None, pad_edge=False, header_style="dim")
-    for name in ("EXTRA", "PACKAGES"):
-        table.add_column(name, no_wrap=True)
+    rows: list[tuple[str, Text]] = []
     for extra, packages in installed.items():
         missing = [name for name, found in packages.items() if found is None]
         names = Text(", ".join(f"{name} {found}" for name, found in packages.items() if found))
         if missing:
             names = Text(f'missing {", ".join(missing)}: pip install "plait[{extra}]"', style="dim")
-        table.add_row(extra, names)
-    printed.out.print(table)
+        rows.append((extra, names))
+    printed.table(("EXTRA", "PACKAGES"), rows)
 
 
 def _tell_health(health: dict[str, Any], printed: Output) -> None:

@@ -6,6 +6,7 @@ import importlib
 import os
 import sys
 import time
+import traceback
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -53,17 +54,28 @@ def load(target: str) -> Any:
         sys.path.insert(0, here)
     try:
         found: Any = importlib.import_module(module_name)
-    except ModuleNotFoundError as error:
-        if error.name is None or not f"{module_name}.".startswith(f"{error.name}."):
-            raise
-        msg = f"there is no module {module_name!r} here or on the path"
-        raise CommandError(msg, Exit.NOT_FOUND) from error
+    except Exception as error:
+        missing = error.name if isinstance(error, ModuleNotFoundError) else None
+        if missing and f"{module_name}.".startswith(f"{missing}."):
+            msg = f"there is no module {module_name!r} here or on the path"
+            raise CommandError(msg, Exit.NOT_FOUND) from error
+        msg = f"module {module_name!r} cannot be imported: {_told(error)}"
+        raise CommandError(msg) from error
     for part in name.split("."):
         if not hasattr(found, part):
             msg = f"{module_name!r} has no {name!r}"
             raise CommandError(msg, Exit.NOT_FOUND)
         found = getattr(found, part)
     return found
+
+
+def _told(error: Exception) -> str:
+    """An error with where it was raised, which is a place in what was to be loaded."""
+    place = traceback.extract_tb(error.__traceback__)[-1]
+    name = type(error).__name__
+    if isinstance(error, SyntaxError):
+        return f"{name}: {error}"
+    return f"{name}: {error} ({place.filename}, line {place.lineno})"
 
 
 def workflow_at(target: str) -> WorkflowPrimitive[Any, Any]:
@@ -134,7 +146,14 @@ def input_text(given: str | None) -> bytes:
         return b"null"
     if given == "-":
         return sys.stdin.buffer.read()
-    return Path(given[1:]).read_bytes() if given.startswith("@") else os.fsencode(given)
+    if not given.startswith("@"):
+        return os.fsencode(given)
+    try:
+        return Path(given[1:]).read_bytes()
+    except OSError as error:
+        code = Exit.NOT_FOUND if isinstance(error, FileNotFoundError) else Exit.USAGE
+        msg = f"the input {given[1:]!r} cannot be read: {error.strerror}"
+        raise CommandError(msg, code) from error
 
 
 def input_of(workflow: WorkflowPrimitive[Any, Any], given: str | None) -> Any:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 from rich.console import Console
+from rich.table import Table
 
 from plait.durable import (
     JournalError,
@@ -21,7 +22,12 @@ from plait.durable._readable import as_json
 from plait.primitives import PlaitError
 
 if TYPE_CHECKING:
-    from collections.abc import Generator
+    from collections.abc import Generator, Sequence
+
+    from rich.text import Text
+    from rich.tree import Tree
+
+_WIDEST, _SHORT = 10_000, 20
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, for other programs.")]
 
@@ -72,6 +78,9 @@ class Output:
     def __init__(self, *, is_json: bool = False) -> None:
         self.is_json = is_json
         self.out = Console(highlight=False, soft_wrap=True)
+        if not self.out.is_terminal:
+            # A pipe has no width: what goes through one is not cut off.
+            self.out.width = _WIDEST
         self.err = Console(stderr=True, highlight=False, soft_wrap=True)
 
     def value(self, value: Any) -> None:
@@ -84,6 +93,26 @@ class Output:
     def text(self, text: str) -> None:
         """Print text as it is."""
         self.out.print(text, markup=False)
+
+    def table(self, columns: Sequence[str], rows: Sequence[Sequence[str | Text]]) -> None:
+        """Print a table; where a terminal is too narrow, long cells are folded, not cut off."""
+        drawn = Table(box=None, pad_edge=False, header_style="dim")
+        for index, name in enumerate(columns):
+            is_short = all(len(row[index]) <= _SHORT for row in rows)
+            drawn.add_column(name, overflow="fold", no_wrap=is_short)
+        for row in rows:
+            drawn.add_row(*row)
+        self.drawing(drawn)
+
+    def drawing(self, drawn: Table | Tree) -> None:
+        """Print a table or a tree, whose lines end where their text does."""
+        if self.out.is_terminal:
+            self.out.print(drawn, soft_wrap=False)
+            return
+        with self.out.capture() as captured:
+            self.out.print(drawn, soft_wrap=False)
+        for line in captured.get().splitlines():
+            self.text(line.rstrip())
 
     def note(self, text: str) -> None:
         """Say something to the person, beside what is printed."""

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import anyio
 import typer
-from rich.table import Table
 from rich.text import Text
 from rich.tree import Tree
 
@@ -64,7 +63,7 @@ def list_(
     with output(is_json=is_json) as printed:
         statuses: Any = status or ()
         if unknown := set(statuses).difference(_STYLES):
-            msg = f"{sorted(unknown)} are none of {list(_STYLES)}"
+            msg = f"{min(unknown)!r} is no status; there are {', '.join(_STYLES)}"
             raise CommandError(msg)
         pairs = [it.partition("=") for it in metadata or ()]
         wanted = {name: value for name, _, value in pairs}
@@ -78,18 +77,19 @@ def list_(
         if is_json:
             printed.value([_fields(info) for info in runs])
             return
-        table = Table(box=None, pad_edge=False, header_style="dim")
-        for name in ("RUN", "WORKFLOW", "STATUS", "STARTED", "WAITS FOR"):
-            table.add_column(name, no_wrap=True)
-        for info in runs:
-            table.add_row(
-                info.run_id,
-                info.workflow,
-                Text(info.status, style=_STYLES[info.status]),
-                f"{info.created_at:%Y-%m-%d %H:%M:%S}",
-                ", ".join(map(_awaited, info.waits)),
-            )
-        printed.out.print(table)
+        printed.table(
+            ("RUN", "WORKFLOW", "STATUS", "STARTED", "WAITS FOR"),
+            [
+                (
+                    info.run_id,
+                    info.workflow,
+                    Text(info.status, style=_STYLES[info.status]),
+                    f"{info.created_at:%Y-%m-%d %H:%M:%S}",
+                    ", ".join(map(_awaited, info.waits)),
+                )
+                for info in runs
+            ],
+        )
 
 
 @app.command()
@@ -112,9 +112,12 @@ def show(run_id: RunId, journal: JournalOption = "", is_json: Json = False) -> N
         for wait in info.waits:
             until = "" if wait.until is None else f" until {wait.until:%Y-%m-%d %H:%M:%S} UTC"
             printed.text(f"waits for {_awaited(wait)}{until}")
+        printed.out.print(Text.assemble(("input  ", "dim"), _line(head["input"])))
+        if info.status == "completed":
+            printed.out.print(Text.assemble(("result ", "dim"), _line(head["outcome"])))
         whole = Tree("", hide_root=True)
         _add(root, whole)
-        printed.out.print(whole)
+        printed.drawing(whole)
 
 
 @app.command()
@@ -200,9 +203,12 @@ def export(
     run_ids: Annotated[list[str] | None, typer.Argument(metavar="[RUN_ID]...")] = None,
     journal: JournalOption = "",
     to: Annotated[Path | None, typer.Option("--output", "-o", help="A file.")] = None,
+    is_json: Annotated[
+        bool, typer.Option("--json", help="Say in JSON what goes wrong, too.")
+    ] = False,
 ) -> None:
     """Print all that the journal keeps of runs, as lines of JSON; of all runs by default."""
-    with output() as printed:
+    with output(is_json=is_json) as printed:
 
         async def write(client: RunClient) -> None:
             lines = client.export(*(run_ids or ()))
@@ -278,9 +284,9 @@ async def _followed(run_id: str, printed: Output, client: RunClient) -> str | No
         seen: set[tuple[str, str]] = set()
         while True:
             info = await client.info(run_id)
-            for node in (await tree_of(client, run_id)).walk():
+            for node in (await tree_of(client, run_id)).recorded():
                 key = (node.path, node.state)
-                if node.order is not None and key not in seen:
+                if key not in seen:
                     seen.add(key)
                     _print_node(node, printed)
             if info.status in ENDED:
@@ -297,7 +303,8 @@ def _tell_end(run_id: str, status: str | None, printed: Output) -> None:
     if status is None:
         printed.fail(f"run {run_id!r} has not ended yet", Exit.SUSPENDED, run_id=run_id)
     if status != "completed":
-        printed.fail(f"run {run_id!r} has {status}", Exit.FAILED, run_id=run_id)
+        verb = "was" if status == "cancelled" else "has"
+        printed.fail(f"run {run_id!r} {verb} {status}", Exit.FAILED, run_id=run_id)
 
 
 def _print_node(node: Node, printed: Output) -> None:
@@ -310,7 +317,9 @@ def _print_node(node: Node, printed: Output) -> None:
 
 def _add(node: Node, into: Tree) -> None:
     symbol, style = SYMBOLS[node.state]
-    branch = into.add(Text.assemble((symbol, style), " ", node.label, _short(node)))
+    line = Text.assemble((symbol, style), " ", node.label, _short(node))
+    line.no_wrap, line.overflow = True, "ellipsis"
+    branch = into.add(line)
     for child in node.children:
         _add(child, branch)
 
@@ -318,13 +327,17 @@ def _add(node: Node, into: Tree) -> None:
 def _short(node: Node) -> Text:
     match node.outcome:
         case Success(value):
-            text = json.dumps(as_json(value), ensure_ascii=False)
+            text = _line(value)
             short = text if len(text) <= _LONGEST else f"{text[:_LONGEST]}…"
             return Text(f"  {short}", style="dim")
         case Failure(error):
             return Text(f"  {type(error).__name__}: {error}", style="red")
         case _:
             return Text("")
+
+
+def _line(value: Any) -> str:
+    return json.dumps(as_json(value), ensure_ascii=False)
 
 
 def _plain(node: Node) -> dict[str, Any]:

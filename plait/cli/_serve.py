@@ -43,13 +43,14 @@ def serve(
         typer.Option(envvar="PLAIT_TOKENS", help="A file of tokens, as `plait token` writes."),
     ] = None,
     grace: Grace = 10,
+    is_json: Json = False,
 ) -> None:
     """Serve runs over HTTP, with a dashboard, and execute them, until SIGTERM or SIGINT.
 
     A target may also be an application that `plait.server.app` made. Without tokens, only this
     machine is let in.
     """
-    with output() as printed:
+    with output(is_json=is_json) as printed:
         from plait.server import Server, app, serve
         from plait.server._security import tokens_in
 
@@ -62,7 +63,10 @@ def serve(
             application = app(runner, tokens=known)
 
         def announce(address: str) -> None:
-            printed.text(f"serving at {address}")
+            if is_json:
+                printed.value({"address": address})
+            else:
+                printed.text(f"serving at {address}")
             if application.site.guard.is_open:
                 printed.note("no tokens are configured: only this machine is let in")
 
@@ -80,12 +84,13 @@ def worker(
     max_running: Annotated[
         int, typer.Option(min=1, help="How many runs are taken from the journal at once.")
     ] = 200,
+    is_json: Json = False,
 ) -> None:
     """Execute the runs of a journal that others start, until SIGTERM or SIGINT.
 
     Where the target is a runner, what it has is said there.
     """
-    with output() as printed:
+    with output(is_json=is_json) as printed:
         runner = runner_at(
             targets,
             journal,
@@ -96,8 +101,11 @@ def worker(
 
         async def main() -> None:
             async with runner:
-                names = ", ".join(sorted(runner._workflows))
-                printed.text(f"executing the runs of {names}")
+                names = sorted(runner._workflows)
+                if is_json:
+                    printed.value({"workflows": names})
+                else:
+                    printed.text(f"executing the runs of {', '.join(names)}")
                 await until_signalled(anyio.sleep_forever)
                 printed.note("taking no more runs")
 

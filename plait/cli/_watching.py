@@ -93,7 +93,8 @@ class Watcher(Runtime):
             if total:
                 node.progress = float(attributes["done"]), float(total)
         elif event == "retry":
-            node.said = f"retry in {float(attributes.get('wait_seconds', 0)):.1f} s"
+            wait = f"retry in {float(attributes.get('wait_seconds', 0)):.1f} s"
+            node.said = f"{node.said}, {wait}" if node.said else wait
 
     async def wait_for(
         self, signal: str, payload_type: Any, timeout: float | None, context: WorkflowContext
@@ -150,6 +151,7 @@ def _line(node: Seen) -> Text | Table:
     line = Text.assemble((symbol, style), " ", node.label, (f"  {seconds:.2f} s", "dim"))
     if node.said:
         line.append(f"  {node.said}", style="red" if node.state == "failed" else "dim")
+    line.no_wrap, line.overflow = True, "ellipsis"
     if node.progress is None or node.state != "running":
         return line
     done, total = node.progress

@@ -71,6 +71,11 @@ class Node:
         for child in self.children:
             yield from child.walk()
 
+    def recorded(self) -> list[Node]:
+        """Those of this node and all below it that have records, in the order of those."""
+        known = [(node.order, node) for node in self.walk() if node.order is not None]
+        return [node for _, node in sorted(known, key=lambda pair: pair[0])]
+
 
 async def tree_of(client: RunClient, run_id: str) -> Node:
     """The nodes of a run.

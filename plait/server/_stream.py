@@ -66,7 +66,7 @@ async def _events(call: Call, run_id: str, seen: int) -> AsyncGenerator[str, Non
             yield _event("end", "{}")
             return
         events: list[str] = []
-        for node in sorted(filter(_is_recorded, root.walk()), key=_order):
+        for node in root.recorded():
             key = (node.path, node.state)
             if key not in known:
                 known.add(key)
@@ -92,10 +92,6 @@ async def _events(call: Call, run_id: str, seen: int) -> AsyncGenerator[str, Non
             await anyio.sleep(pause)
         if call.site.is_draining:
             return
-
-
-def _is_recorded(node: Node) -> bool:
-    return node.order is not None
 
 
 def _order(node: Node) -> int:

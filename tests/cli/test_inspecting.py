@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -20,12 +21,23 @@ COMMAND = [sys.executable, "-c", "from plait.cli import main; main()"]
 HERE = Path(__file__).parent
 
 
+@pytest.fixture(scope="module")
+def kept(tmp_path_factory):
+    """A journal with a run that completed, one that failed, and one that waits."""
+    file = tmp_path_factory.mktemp("kept") / "runs.db"
+    for arguments in (
+        ("errands:errand", "-i", '{"what": "tea"}', "--run-id", "done"),
+        ("errands:stubborn", "--run-id", "failed"),
+        ("errands:review", "-i", '"tea"', "--run-id", "waiting", "--no-wait"),
+    ):
+        CliRunner().invoke(app, ["run", *arguments, "--journal", f"sqlite:///{file}"])
+    return file
+
+
 @pytest.fixture
-def runs(plait):
-    """A run that completed, one that failed, and one that waits."""
-    plait("run", "errands:errand", "-i", '{"what": "tea"}', "--run-id", "done")
-    plait("run", "errands:stubborn", "--run-id", "failed")
-    plait("run", "errands:review", "-i", '"tea"', "--run-id", "waiting", "--no-wait")
+def runs(plait, kept, tmp_path):
+    """The command, with a journal of its own that has those runs."""
+    shutil.copy(kept, tmp_path / "runs.db")
     return plait
 
 
@@ -49,9 +61,33 @@ def test_runs_are_listed(runs):
     assert runs("runs", "list", "--limit", 0).exit_code == 2
 
 
+def test_what_goes_through_a_pipe_is_not_cut_off(plait):
+    run_id = "a-long-id-" * 12
+    plait("run", "errands:bring", "-i", f'"{"tea " * 20}"', "--run-id", run_id)
+    heading, line = plait("runs", "list").stdout.splitlines()
+    assert line.split()[:3] == [run_id, "bring", "completed"]
+    assert heading.endswith("WAITS FOR")
+    assert line == line.rstrip()
+    assert f'"brought {"tea " * 20}"' in plait("runs", "show", run_id).stdout
+
+
+def test_on_a_terminal_long_ids_are_folded_and_lines_of_a_tree_cut(plait):
+    run_id = "0123456789" * 9
+    plait("run", "errands:bring", "-i", f'"{"tea " * 20}"', "--run-id", run_id)
+    env = {"FORCE_COLOR": "1", "NO_COLOR": "1", "COLUMNS": "80"}
+    lines = plait("runs", "list", env=env).stdout.splitlines()
+    assert all(len(line) <= 80 for line in lines)
+    assert "completed" in lines[1]
+    assert "".join(line.split()[0] for line in lines[1:]) == run_id
+    tree = plait("runs", "show", run_id, env=env).stdout.splitlines()[-1]
+    assert (len(tree), tree[-1]) == (80, "…")
+
+
 def test_a_run_is_shown(runs):
     shown = runs("runs", "show", "waiting").stdout
     assert "waits for seen" in shown
+    assert 'input  "tea"' in shown
+    assert 'result "brought tea"' in runs("runs", "show", "done").stdout
     assert '1:bring  "brought tea"' in shown
     assert "ValueError: no such thing" in runs("runs", "show", "failed").stdout
     told = json.loads(runs("runs", "show", "failed", "--json").stdout)
@@ -68,6 +104,7 @@ def test_a_run_is_followed_to_its_end(runs):
     lines = [
         json.loads(line) for line in runs("runs", "tail", "done", "--json").stdout.splitlines()
     ]
+    assert [line["order"] for line in lines] == [1, 2, 3]
     assert lines[0] == {"path": "errand/1:fetch", "state": "done", "order": 1, "result": ["tea"]}
     assert runs("runs", "tail", "other").exit_code == 3
 
@@ -75,7 +112,6 @@ def test_a_run_is_followed_to_its_end(runs):
 @pytest.mark.parametrize(
     ("arguments", "code"),
     [
-        (["tail", "done"], 0),
         (["tail", "other"], 3),
         (["fork", "done", "--app", "errands:errand"], 0),
     ],
@@ -112,6 +148,7 @@ def test_a_run_is_cancelled(runs):
     assert json.loads(runs("runs", "cancel", "done", "--json").stdout)["was_under_way"] is False
     stopped = runs("run", "errands:review", "-i", '"tea"', "--run-id", "waiting")
     assert "RunCancelledError" in stopped.stderr
+    assert "was cancelled" in runs("runs", "tail", "waiting").stderr
 
 
 def test_a_run_is_forked(runs):
@@ -291,8 +328,8 @@ def test_a_reader_may_stop_reading(runs, journal):
 
 
 def test_an_application_is_served(tmp_path):
-    with _started([*COMMAND, "serve", "errands:served", "--port", "0"]) as process:
-        address = process.stdout.readline().split()[-1]
+    with _started([*COMMAND, "serve", "errands:served", "--port", "0", "--json"]) as process:
+        address = json.loads(process.stdout.readline())["address"]
         assert httpx.get(f"{address}/health").json()["status"] == "ok"
         process.send_signal(signal.SIGINT)
         _, errors = process.communicate(timeout=30)
@@ -302,8 +339,8 @@ def test_an_application_is_served(tmp_path):
 
 def test_a_worker_executes_what_others_started(plait, journal):
     plait("run", "errands:ask", "-i", '"why?"', "--run-id", "a", "--no-wait")
-    with _started([*COMMAND, "worker", "errands:ask", "--journal", journal]) as process:
-        assert process.stdout.readline() == "executing the runs of ask\n"
+    with _started([*COMMAND, "worker", "errands:ask", "--journal", journal, "--json"]) as process:
+        assert json.loads(process.stdout.readline()) == {"workflows": ["ask"]}
         plait("runs", "signal", "a", "answered", '"because"')
         assert plait("runs", "tail", "a").exit_code == 0
         process.send_signal(signal.SIGTERM)

@@ -45,7 +45,8 @@ def test_a_failure_says_what_and_where(plait, journal_options):
     [
         ("errands:errand", "{", 2, "no input of 'errand'"),
         ("errands:errand", '{"what": 3}', 2, "what: Input should be a valid string"),
-        ("errands:errand", "@missing.json", 2, "missing.json"),
+        ("errands:errand", "@missing.json", 3, "'missing.json' cannot be read: No such file"),
+        ("errands:errand", "@.", 2, "'.' cannot be read"),
         ("errands", "1", 2, "not of the form module:name"),
         (":errand", "1", 2, "not of the form module:name"),
         ("errands:nothing", "1", 3, "has no 'nothing'"),
@@ -60,11 +61,23 @@ def test_what_is_wrong_is_said(plait, target, given, code, message):
     assert "Traceback" not in done.stderr
 
 
-def test_a_module_that_fails_to_import_shows_where(plait, tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    ("name", "code", "message"),
+    [
+        ("brittle_import", "\nimport not_installed_anywhere", "No module named"),
+        ("brittle_code", "\nint('x')", "ValueError: invalid literal"),
+        ("brittle_syntax", "\ndef (", "SyntaxError: invalid syntax"),
+    ],
+)
+def test_a_module_that_fails_to_import_shows_where(
+    plait, tmp_path, monkeypatch, name, code, message
+):
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "brittle.py").write_text("import not_installed_anywhere")
-    done = plait("run", "brittle:flow")
-    assert isinstance(done.exception, ModuleNotFoundError)
+    file = tmp_path / f"{name}.py"
+    file.write_text(code)
+    done = plait("run", f"{name}:flow")
+    assert (done.exit_code, message in done.stderr) == (2, True)
+    assert f"{file.name}, line 2)" in done.stderr
 
 
 def test_a_run_goes_on_by_its_id(plait):

@@ -36,11 +36,12 @@ class _Box:
     height: float
     is_across: bool = False
     inside: list[_Box] = field(default_factory=list)
+    at: tuple[int, ...] = ()
 
 
 def draw(
     workflow: WorkflowPrimitive[Any, Any],
-    states: Mapping[str, str] | None = None,
+    states: Mapping[tuple[int, ...], str] | None = None,
     *,
     is_standalone: bool = False,
 ) -> str:
@@ -51,7 +52,8 @@ def draw(
 
     Args:
         workflow: The workflow.
-        states: What became of nodes, by their paths; a step's box gets the last one as its class.
+        states: What became of its parts, each by the indices of children that lead to it; a step's
+            box gets it as its class.
         is_standalone: Whether it is a file of its own, which brings its own colours.
 
     Example:
@@ -59,7 +61,6 @@ def draw(
         >>> draw(step(len) >> str)[:4]
         '<svg'
     """
-    known = {_name(path): state for path, state in (states or {}).items()}
     box = _layout(workflow)
     width, height = box.width + 2, box.height + 2
     size = f'viewBox="-1 -1 {width:g} {height:g}" width="{width:g}" height="{height:g}"'
@@ -67,14 +68,14 @@ def draw(
     style = f"<style>{_STYLE}</style>" if is_standalone else ""
     label = escape(f"The shape of {workflow.name}", quote=True)
     head = f'<svg{namespace} class="shape" role="img" aria-label="{label}" {size}>{style}'
-    return "".join([head, *_drawn(box, 0, 0, known), "</svg>"])
+    return "".join([head, *_drawn(box, 0, 0, states or {}), "</svg>"])
 
 
-def _layout(primitive: WorkflowPrimitive[Any, Any]) -> _Box:
-    inside = [_layout(child) for child in primitive.children]
+def _layout(primitive: WorkflowPrimitive[Any, Any], at: tuple[int, ...] = ()) -> _Box:
+    inside = [_layout(child, (*at, index)) for index, child in enumerate(primitive.children)]
     name = primitive.name
     if not inside:
-        return _Box(name, "", len(name) * _CHARACTER + 2 * _PADDING, _LINE)
+        return _Box(name, "", len(name) * _CHARACTER + 2 * _PADDING, _LINE, at=at)
     is_sequence = isinstance(primitive, SequentialPrimitive)
     title = "" if is_sequence and primitive._name is None else name
     kind = type(primitive).__name__.removesuffix("Primitive").lower()
@@ -91,12 +92,14 @@ def _layout(primitive: WorkflowPrimitive[Any, Any]) -> _Box:
     return _Box(name, title, width, height, is_across, inside)
 
 
-def _drawn(box: _Box, left: float, top: float, states: Mapping[str, str]) -> Iterator[str]:
+def _drawn(
+    box: _Box, left: float, top: float, states: Mapping[tuple[int, ...], str]
+) -> Iterator[str]:
     rectangle = (
         f'<rect x="{left:g}" y="{top:g}" width="{box.width:g}" height="{box.height:g}" rx="7"/>'
     )
     if not box.inside:
-        kind = f"leaf {states.get(box.name, '')}".strip()
+        kind = f"leaf {states.get(box.at, '')}".strip()
         middle = f'x="{left + box.width / 2:g}" y="{top + _LINE / 2 + 4:g}" text-anchor="middle"'
         yield f'<g class="{kind}">{rectangle}<text {middle}>{escape(box.name)}</text></g>'
         return
@@ -122,8 +125,3 @@ def _drawn(box: _Box, left: float, top: float, states: Mapping[str, str]) -> Ite
             yield f'<path d="M{centre:g} {y + 3:g}v{_GAP - 7:g}m-4 -5l4 5l4 -5"/>'
             y += _GAP
     yield "</g>"
-
-
-def _name(path: str) -> str:
-    """What the node at a path is called."""
-    return path.rpartition("/")[2].rpartition(":")[2].partition("[")[0]

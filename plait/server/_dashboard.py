@@ -201,6 +201,8 @@ def _templates() -> Environment:
     )
     filters: dict[str, Any] = environment.filters
     filters.update(json=_json, line=_line, ago=_ago, moment=_moment)
+    tests: dict[str, Any] = environment.tests
+    tests.update(time=lambda value: isinstance(value, datetime))
     return environment
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
@@ -90,6 +90,9 @@ class NodeView(BaseModel):
     label: str
     state: NodeState
     order: int | None = Field(description="Which of the run's records is its own, from 1.")
+    attempt: int | None = Field(description="Which attempt of a retry it belongs to, from 1.")
+    began_at: datetime | None
+    ended_at: datetime | None
     result: JsonValue = None
     error: ErrorView | None = None
     children: list[NodeView]
@@ -191,7 +194,14 @@ def node_view(node: Node, redaction: Redaction) -> NodeView:
         label=node.label,
         state=node.state,
         order=node.order,
+        attempt=node.attempt,
+        began_at=_moment(node.began),
+        ended_at=_moment(node.ended),
         result=redaction.of_value(outcome.value) if isinstance(outcome, Success) else None,
         error=error_view(outcome.error, redaction) if isinstance(outcome, Failure) else None,
         children=[node_view(child, redaction) for child in node.children],
     )
+
+
+def _moment(time: float | None) -> datetime | None:
+    return None if time is None else datetime.fromtimestamp(time, UTC)

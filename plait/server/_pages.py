@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import urlencode
 
@@ -10,12 +11,14 @@ from pydantic import TypeAdapter
 
 from plait.durable import RunNotFoundError
 from plait.durable._journal import ENDED, RunStatus
-from plait.durable._timeline import Node, tree_of
+from plait.durable._timeline import tree_of
 from plait.durable._types import input_adapter
-from plait.primitives import Failure, SignalPrimitive, Success
+from plait.primitives import SignalPrimitive
 from plait.primitives._drawing import draw
-from plait.server._models import error_view
+from plait.server._rows import timeline_of
 from plait.server._runs import detail_of
+from plait.server._scale import duration
+from plait.server._shape import states_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -38,19 +41,7 @@ _DONE = {
 }
 _PAGE = 25
 _SEARCHED = 1000
-_DEEPEST = 12
-_WIDTH = 100.0
-
-
-class Row(NamedTuple):
-    """A node of a run as a line of its table."""
-
-    node: Node
-    depth: int
-    start: float
-    width: float
-    result: Any
-    error: Any
+_FORKED = 500
 
 
 class Ask(NamedTuple):
@@ -108,20 +99,24 @@ async def run_page(page: Page, run_id: str, error: str = "", status: int = 200) 
     info = await page.runner.info(run_id)
     detail = await detail_of(page, run_id)
     root = await tree_of(page.runner, run_id)
-    rows = list(_rows(page, root))
+    now = datetime.now(UTC)
+    is_over = info.status in ENDED
     workflow = page.site.workflows.get(info.workflow)
-    states = {node.path: node.state for node in root.walk() if "#" not in node.path}
+    drawing = None
+    if workflow is not None and workflow.children:
+        drawing = draw(workflow, states_of(workflow, root))
     return page.render(
         "run.html",
         status,
         info=info,
         detail=detail,
         input=await _input(page, run_id),
-        rows=rows,
-        is_over=info.status in ENDED,
-        drawing=None if workflow is None else draw(workflow, states),
+        timeline=timeline_of(root, page.redaction, now),
+        is_over=is_over,
+        drawing=drawing,
         asks=[] if workflow is None else list(_asks(page, workflow, info)),
-        paths=[row.node.path for row in rows if row.node.order is not None],
+        took=duration(((info.updated_at if is_over else now) - info.created_at).total_seconds()),
+        paths=[node.path for node in root.recorded()[-_FORKED:]],
         done=_DONE.get(page.request.query_params.get("done", "")),
         error=error,
     )
@@ -137,6 +132,7 @@ async def workflows_page(page: Page, error: str = "", given: str = "", name: str
     shown = [
         {
             "name": known_as,
+            "about": _about(workflow),
             "drawing": draw(workflow),
             "template": given if known_as == name else _template(input_adapter(workflow)),
             "error": error if known_as == name else "",
@@ -144,6 +140,12 @@ async def workflows_page(page: Page, error: str = "", given: str = "", name: str
         for known_as, workflow in sorted(page.site.workflows.items())
     ]
     return page.render("workflows.html", 422 if error else 200, workflows=shown)
+
+
+def _about(workflow: WorkflowPrimitive[Any, Any]) -> str:
+    """The first line of what is said of a workflow where it is written; empty for none."""
+    said = workflow.__doc__
+    return (said or "").strip().partition("\n")[0] if said != type(workflow).__doc__ else ""
 
 
 async def _found(
@@ -170,27 +172,6 @@ async def _input(page: Page, run_id: str) -> Any:
         return page.redaction.of_value(page.runner._codec.decode(payload))
     except ValueError as error:
         return f"cannot be decoded: {error}"
-
-
-def _rows(page: Page, root: Node) -> Iterator[Row]:
-    """The lines of a run's table, with where each node lies among the run's records."""
-    last = max((node.order or 0 for node in root.walk()), default=0) or 1
-
-    def lines(node: Node, depth: int) -> Iterator[Row]:
-        orders = [below.order for below in node.walk() if below.order is not None]
-        first, until = (min(orders) - 1, max(orders)) if orders else (last - 1, last)
-        outcome = node.outcome
-        result = error = None
-        if isinstance(outcome, Success):
-            result = page.redaction.of_value(outcome.value)
-        elif isinstance(outcome, Failure):
-            error = error_view(outcome.error, page.redaction)
-        start, width = first / last * _WIDTH, max(1.0, (until - first) / last * _WIDTH)
-        yield Row(node, min(depth, _DEEPEST), round(start, 2), round(width, 2), result, error)
-        for child in node.children:
-            yield from lines(child, depth + 1)
-
-    return lines(root, 0)
 
 
 def _asks(page: Page, workflow: WorkflowPrimitive[Any, Any], info: RunInfo) -> Iterator[Ask]:

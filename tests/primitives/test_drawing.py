@@ -53,6 +53,6 @@ def test_wrappers_are_around_and_names_are_told():
 
 def test_states_become_classes_and_names_are_escaped():
     evil = left.named('<script>"&')
-    drawn = draw(evil >> right, {"x/1:right": "done", "x": "failed"})
+    drawn = draw(evil >> right, {(1,): "done", (): "failed"})
     assert '<g class="leaf done">' in drawn
     assert "<script>" not in drawn

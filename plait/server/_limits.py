@@ -24,11 +24,14 @@ class Limits:
         body_bytes: The longest body; what is longer is answered 413.
         body_seconds: How long a body may take to arrive; one that takes longer is answered 408.
         header_bytes: The longest headers, all together; longer ones are answered 431.
+        header_seconds: How long headers may take to arrive; a connection on which they take longer
+            is closed, where `serve` serves the application.
         rate: How many requests a second a client may send in the long run; None for any number.
             One too many is answered 429, with the time to wait in `Retry-After`.
         burst: How many it may send at once, after a pause.
         wait_seconds: The longest time that an answer is held back for a result.
         streams: How many event streams are open at once.
+        unread_seconds: How long a client may read nothing of a stream before it is closed.
 
     Raises:
         ValueError: A limit is not positive.
@@ -37,10 +40,12 @@ class Limits:
     body_bytes: int = 1 << 20
     body_seconds: float = 30
     header_bytes: int = 16 << 10
+    header_seconds: float = 20
     rate: float | None = 500
     burst: int = 1000
     wait_seconds: float = 60
     streams: int = 200
+    unread_seconds: float = 60
 
     def __post_init__(self) -> None:
         for name in self.__slots__:
@@ -82,7 +87,10 @@ class Buckets:
 
 
 def check_headers(request: Request, limit: int) -> None:
-    """Refuse a request whose headers are too long.
+    """Refuse a request whose headers are too long, or tell two lengths of its body.
+
+    Of two lengths a proxy may have believed the other one, and have let a request pass inside of
+    the body (RFC 9112, 6.1).
 
     Raises:
         Problem: They are.
@@ -92,6 +100,10 @@ def check_headers(request: Request, limit: int) -> None:
     if size > limit:
         msg = f"the address and headers take {size:,} bytes; {limit:,} are taken"
         raise Problem(431, msg, kind="headers-too-large")
+    if "content-length" in request.headers and "transfer-encoding" in request.headers:
+        headers = {"Connection": "close"}
+        msg = "a request has a Content-Length or a Transfer-Encoding, and not both"
+        raise Problem(400, msg, kind="malformed", headers=headers)
 
 
 async def body_of(request: Request, limits: Limits) -> bytes:

@@ -9,6 +9,7 @@ import json
 import time
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
 
@@ -25,6 +26,7 @@ told results whole. Operate: signal, cancel, resume and fork."""
 
 SCOPES: tuple[Scope, ...] = get_args(Scope)
 _SHORTEST_SECRET = 16
+_FORWARDED = ("forwarded", "via", "x-forwarded-for", "x-forwarded-host", "x-real-ip")
 _CHALLENGE = 'Bearer realm="plait"'
 
 
@@ -270,7 +272,10 @@ def refuse_strangers(request: Request) -> None:
     Raises:
         Problem: It does not, or was.
     """
-    if request.client is not None and not is_loopback(request.client.host):
+    # A proxy on this machine lets others in: what it forwards does not come from here.
+    is_forwarded = any(name in request.headers for name in _FORWARDED)
+    is_far = request.client is not None and not is_loopback(request.client.host)
+    if is_far or is_forwarded:
         msg = "without tokens, only this machine is let in; configure tokens"
         raise Problem(403, msg, kind="loopback-only")
     host = request.headers.get("host", "").lower()
@@ -288,13 +293,13 @@ def refuse_cross_site(request: Request) -> None:
     """
     site = request.headers.get("sec-fetch-site", "same-origin")
     origin = request.headers.get("origin")
-    own = f"{request.url.scheme}://{request.headers.get('host', '')}"
     # A proxy that ends TLS may not say so: the name is compared, and not the scheme.
-    is_own = origin is None or origin.partition("://")[2] == own.partition("://")[2]
+    is_own = origin is None or origin.partition("://")[2] == request.headers.get("host", "")
     if site not in ("same-origin", "none") or not is_own:
         raise Problem(403, "this was sent by a page of another site", kind="cross-site")
 
 
+@lru_cache(maxsize=256)
 def is_loopback(host: str) -> bool:
     """Whether a host name or address is this machine's own alone."""
     if host == "localhost" or host.endswith(".localhost"):

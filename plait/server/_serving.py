@@ -6,6 +6,7 @@ import asyncio
 import signal
 import socket
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import uvicorn
@@ -16,10 +17,44 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Generator
     from types import FrameType
 
+    from uvicorn.protocols.http.h11_impl import H11Protocol as _Protocol
+
     from plait.server._app import Server
+else:
+    from uvicorn.protocols.http.auto import AutoHTTPProtocol as _Protocol
 
 _HELD_SECONDS = 5
 _BACKLOG = 2048
+
+
+class _Hurried(_Protocol):
+    """Closes a connection on which headers take too long: uvicorn waits for them for ever.
+
+    A connection costs memory and a descriptor, also where nothing is ever sent on it.
+    """
+
+    def __init__(self, header_seconds: float, **options: Any) -> None:
+        super().__init__(**options)
+        self._seconds = header_seconds
+        self._deadline: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self._deadline = self.loop.call_later(self._seconds, transport.close)
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        is_answering = self.cycle is not None and not self.cycle.response_complete
+        if self._deadline is None and not is_answering:
+            self._deadline = self.loop.call_later(self._seconds, self.transport.close)
+        elif self._deadline is not None and is_answering:
+            self._deadline.cancel()
+            self._deadline = None
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if self._deadline is not None:
+            self._deadline.cancel()
+        super().connection_lost(exc)
 
 
 class _Uvicorn(uvicorn.Server):
@@ -77,6 +112,10 @@ def serve(
         "log_level": "warning",
         "timeout_graceful_shutdown": _HELD_SECONDS,
         "server_header": False,
+        # Whoever reaches the port could give themselves any address.
+        "proxy_headers": "forwarded_allow_ips" in options,
+        "http": partial(_Hurried, application.site.limits.header_seconds),
+        "ws": "none",
         **options,
     }
     family = socket.AF_INET6 if ":" in host else socket.AF_INET

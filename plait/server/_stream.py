@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import anyio
 from starlette.responses import Response, StreamingResponse
@@ -16,6 +16,8 @@ from plait.server._runs import detail_of
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
+
+    from starlette.types import Message, Receive, Scope, Send
 
     from plait.server._site import Call
 
@@ -40,9 +42,34 @@ async def stream(call: Call) -> Response:
     seen = int(last) if last.isascii() and last.isdecimal() and len(last) < 10 else 0
     # No proxy is to keep events until there are enough of them.
     headers = {"X-Accel-Buffering": "no", "Cache-Control": "no-store"}
-    return StreamingResponse(
-        _counted(call, run_id, seen), headers=headers, media_type="text/event-stream"
+    return _Events(
+        _counted(call, run_id, seen),
+        headers=headers,
+        media_type="text/event-stream",
+        unread_seconds=site.limits.unread_seconds,
     )
+
+
+class _Events(StreamingResponse):
+    """Ends where its client has stopped to read, and would keep its place for ever."""
+
+    def __init__(
+        self, content: AsyncGenerator[str, None], *, unread_seconds: float, **options: Any
+    ) -> None:
+        super().__init__(content, **options)
+        self._unread_seconds = unread_seconds
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send the events."""
+        with anyio.CancelScope() as sending:
+
+            async def timely(message: Message) -> None:
+                with anyio.move_on_after(self._unread_seconds) as waiting:
+                    await send(message)
+                if waiting.cancelled_caught:
+                    sending.cancel()
+
+            await super().__call__(scope, receive, timely)
 
 
 async def _counted(call: Call, run_id: str, seen: int) -> AsyncGenerator[str, None]:

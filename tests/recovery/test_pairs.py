@@ -6,7 +6,6 @@ import anyio
 import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
-from virtual import context, run
 
 from plait import (
     CircuitBreakerPrimitive,
@@ -21,6 +20,7 @@ from plait import (
     step,
 )
 from plait.recovery import constant
+from plait.testing import VirtualClock
 
 BACKENDS = pytest.mark.parametrize("backend", ["asyncio", "trio"])
 HANGS = math.inf
@@ -146,7 +146,7 @@ class Real:
 
     async def outcome(self, workflow):
         try:
-            return await workflow.execute(0, context())
+            return await workflow.execute(0, WorkflowContext())
         except ConnectionError:
             return "fail"
         except StepTimeoutError:
@@ -189,7 +189,7 @@ def test_pairs_of_wrappers_call_as_often_and_in_the_order_that_they_should(
             await anyio.sleep(3)
         return outcomes
 
-    outcomes = run(main, backend)
+    outcomes = VirtualClock().run(main, backend=backend)
     assert [outcome for outcome, _ in outcomes] == [outcome for outcome, _ in expected]
     assert [end for _, end in outcomes] == pytest.approx([end for _, end in expected])
     assert real.calls == pytest.approx(model.calls)
@@ -229,12 +229,12 @@ def test_of_hedged_attempts_the_first_answer_wins(backend, ways):
     async def main():
         start = anyio.current_time()
         try:
-            result = await HedgePrimitive(attempt, 2, max_hedges=2).execute(0, context())
+            result = await HedgePrimitive(attempt, 2, max_hedges=2).execute(0, WorkflowContext())
         except ConnectionError:
             result = "fail"
         return result, anyio.current_time() - start
 
-    result, end = run(main, backend)
+    result, end = VirtualClock().run(main, backend=backend)
     assert started == list(range(made))
     expected = min(answers, default=HANGS)
     if expected < HANGS:
@@ -276,6 +276,6 @@ def test_whatever_is_around_it_what_was_done_is_kept_or_undone_once(backend, out
         real.started = anyio.current_time()
         return await real.outcome(nested)
 
-    outcome = run(main, backend)
+    outcome = VirtualClock().run(main, backend=backend)
     assert undone == sorted(set(undone))
     assert len(done) - len(undone) == (outcome == "ok")

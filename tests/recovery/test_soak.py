@@ -18,7 +18,6 @@ import anyio
 import pytest
 import sniffio
 import trio
-from virtual import context, run
 
 from plait import (
     CircuitBreakerPrimitive,
@@ -27,9 +26,11 @@ from plait import (
     RetryPrimitive,
     StepTimeoutError,
     TimeoutPrimitive,
+    WorkflowContext,
     step,
 )
 from plait.recovery import exponential
+from plait.testing import VirtualClock
 
 EXECUTIONS = 200_000
 OUTCOMES = ["success", "StepTimeoutError", "CircuitOpenError", "ConnectionError"]
@@ -103,7 +104,7 @@ class Soak:
         for number in range(count):
             try:
                 assert (
-                    await self.workflow.execute(number, context(correlation_id=f"{number}"))
+                    await self.workflow.execute(number, WorkflowContext(correlation_id=f"{number}"))
                     == number
                 )
             except (ConnectionError, CircuitOpenError, StepTimeoutError) as error:
@@ -131,7 +132,7 @@ class Soak:
 
 def soak(backend, executions):
     made = Soak(executions)
-    run(made.main, backend)
+    VirtualClock().run(made.main, backend=backend)
     return made
 
 

@@ -1,14 +1,11 @@
-"""Event loops whose time passes only when nothing else is left to do."""
+"""A loop of asyncio's whose time passes only when nothing else is left to do.
+
+`VirtualClock` puts a runtime in front of every context. What primitives do where a context has
+none is tested on this, and under trio's own `MockClock`.
+"""
 
 import asyncio
 import selectors
-
-import anyio
-import trio
-import trio.testing
-
-from plait import WorkflowContext
-from plait.primitives import Runtime
 
 
 class _JumpingSelector(selectors.DefaultSelector):
@@ -30,25 +27,3 @@ class VirtualLoop(asyncio.SelectorEventLoop):
 
     def time(self):
         return self._jumping.now
-
-
-class _LoopTime(Runtime):
-    """Takes the time from the event loop."""
-
-    def time(self):
-        return anyio.current_time()
-
-
-def context(**arguments):
-    """A context whose clock is the event loop's."""
-    made = WorkflowContext(**arguments)
-    made._runtime = _LoopTime()
-    return made
-
-
-def run(function, backend):
-    """Run an async function in virtual time; `backend` is "asyncio" or "trio"."""
-    if backend == "trio":
-        return trio.run(function, clock=trio.testing.MockClock(autojump_threshold=0))
-    with asyncio.Runner(loop_factory=VirtualLoop) as runner:
-        return runner.run(function())

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+# Plugins that these sessions have no use for, and that take longer to import than all else.
+LIGHT = [f"-pno:{plugin}" for plugin in ("cacheprovider", "hypothesispytest", "schemathesis")]
 ROOT = Path(__file__).parent.parent.parent
 
 FAILING = """
@@ -100,7 +102,7 @@ def project(tmp_path, site):
         for name, text in tests.items():
             (tmp_path / name).write_text(text)
         return subprocess.run(
-            [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", *options],
+            [sys.executable, "-m", "pytest", *LIGHT, *options],
             cwd=tmp_path,
             env=environment | {"PYTHONPATH": str(site)},
             capture_output=True,

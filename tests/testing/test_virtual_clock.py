@@ -58,13 +58,13 @@ async def test_a_thousand_retries_with_backoffs_of_minutes():
             raise ConnectionError
         return attempts
 
-    started = time.perf_counter()
+    started = time.process_time()
     async with VirtualClock() as clock:
         retry = RetryPrimitive(flaky, 1000, backoff=constant(300), jitter=False)
         assert await retry(None) == 1001
         await anyio.sleep(DAY)
         assert clock.elapsed == 1000 * 300 + DAY
-    assert time.perf_counter() - started < 5  # 0.2 s, where nothing else keeps the machine busy
+    assert time.process_time() - started < 1  # 0.02 s on asyncio, 0.06 s on trio
 
 
 async def test_deadlines_pass_by_it():
@@ -225,7 +225,7 @@ async def test_a_run_that_leaves_memory_for_days_takes_no_time(journal):
         await context.sleep(DAY)
         return f"{order} approved by {by}"
 
-    began = time.perf_counter()
+    began = time.process_time()
     async with VirtualClock() as clock, DurableRunner(journal) as runner:
         run = await runner.start(approval, "order-1")
         await anyio.sleep(DAY)
@@ -235,7 +235,7 @@ async def test_a_run_that_leaves_memory_for_days_takes_no_time(journal):
         assert (await run.info()).status == "waiting"
         assert await run.result() == "order-1 approved by ada"
         assert clock.elapsed == pytest.approx(2 * DAY, abs=1)
-    assert time.perf_counter() - began < 5  # 0.03 s, where nothing else keeps the machine busy
+    assert time.process_time() - began < 1  # 0.03 s
 
 
 async def test_a_wait_out_of_memory_is_over_when_its_time_has_come(journal):

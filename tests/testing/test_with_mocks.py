@@ -163,7 +163,9 @@ tree = (
     ],
 )
 def test_every_place_of_a_tree_is_known_before_it_runs(name):
-    tree.with_mocks({name: MockPrimitive()})
+    assert str(tree.with_mocks({name: MockPrimitive()})) == "tree"
+    with pytest.raises(UnknownNodeError, match="'tree' has no node"):
+        tree.with_mocks({f"{name} there": MockPrimitive()})
 
 
 def test_a_name_that_the_tree_does_not_have_is_refused_at_once():

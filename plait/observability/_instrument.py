@@ -44,6 +44,8 @@ class Node:
     # it did before: what it reports there was told already.
     _repeats = False
     _root: Node | None = None
+    # Of a root, what all spans of its run say.
+    _shared: Mapping[str, str] | None = None
 
     def __init__(
         self,
@@ -61,7 +63,9 @@ class Node:
             self.parent = None
             self.workflow: str = context.workflow_id or primitive.name
         else:
-            parent = self.parent = _parent_of(context, caller)
+            above = context._parent
+            is_called = above is not None and caller.context is above._parent
+            parent = self.parent = caller if is_called else _parent_of(context, caller)
             # No node holds itself: a cycle would leave each run to the garbage collector.
             self._root = parent._root or parent
             self.workflow = parent.workflow

@@ -83,8 +83,8 @@ class ObservingRuntime(Runtime):
         current_node.reset(token)
         if self._payloads is not None:
             node.result = self._payloads.show(result)
-        if node.is_step:
-            node.root.steps_completed += 1
+        if primitive._is_leaf and not primitive.children:
+            (node._root or node).steps_completed += 1
         self._end(node, started)
         return result
 

@@ -44,15 +44,21 @@ class Tracing(Instrument):
         """Start the node's span and make it the current one."""
         attributes = _attributes(node)
         around = get_current()
-        links: tuple[Link, ...] = ()
-        if node.parent is None:
-            around, links = _origin(node.context, around)
-            attributes |= _of_the_run(node.context)
-        elif node.parent is not node.caller and isinstance(node.parent.span, trace.Span):
-            around = trace.set_span_in_context(node.parent.span, around)
+        parent = node.parent
         if node.input is not None:
             attributes["plait.input"] = utf8(node.input)
-        span = self._tracer.start_span(utf8(node.name), around, attributes=attributes, links=links)
+        if parent is None:
+            around, links = _origin(node.context, around)
+            attributes |= _of_the_run(node.context)
+            start = self._tracer.start_span
+            span = start(utf8(node.name), around, attributes=attributes, links=links)
+        else:
+            if parent is not node.caller and isinstance(parent.span, trace.Span):
+                around = trace.set_span_in_context(parent.span, around)
+            name = node.primitive.name
+            if not name.isascii():
+                name = utf8(name)
+            span = self._tracer.start_span(name, around, attributes=attributes)
         node.span = span
         current = trace.set_span_in_context(span, around)
         return span, current, attach(current)
@@ -84,16 +90,21 @@ class Tracing(Instrument):
 
 
 def _attributes(node: Node) -> dict[str, AttributeValue]:
-    context, primitive = node.context, node.primitive
+    # What telemetry costs a step is spent here as much as on the span: what a run shares is made once.
+    context, primitive, root = node.context, node.primitive, node._root or node
+    shared = root._shared
+    if shared is None:
+        run_id, workflow = utf8(context.run_id), utf8(node.workflow)
+        shared = root._shared = {"plait.run_id": run_id, "plait.workflow": workflow}
     path = context.path
     attributes: dict[str, AttributeValue] = {
         "plait.path": path if path.isascii() else utf8(path),
         "plait.primitive": type(primitive).__name__,
-        "plait.run_id": utf8(context.run_id),
         "plait.attempt": context.attempt,
-        "plait.workflow": utf8(node.workflow),
+        **shared,
     }
-    if isinstance(primitive, Step):
+    # An abstract class is asked only where a look does not tell.
+    if type(primitive) is Step or isinstance(primitive, Step):
         attributes["code.function.name"] = f"{primitive.__module__}.{primitive.__qualname__}"
     return attributes
 

@@ -45,6 +45,7 @@ class Failure:
 
 
 Outcome: TypeAlias = Success[T] | Failure
+"""What came of a part whose failure is a value: `errors="collect"` gives these."""
 
 
 def collecting(call: Call[T], context: WorkflowContext) -> Call[Outcome[T]]:

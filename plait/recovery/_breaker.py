@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 BreakerState: TypeAlias = Literal["closed", "open", "half_open", "isolated"]
+"""What a circuit breaker is: "isolated" is held open by hand."""
 
 _BUCKETS = 10
 _logger = logging.getLogger("plait")

@@ -9,6 +9,7 @@ from plait.primitives import RecordedError
 from plait.primitives._references import full_name
 
 ErrorMatch: TypeAlias = type[Exception] | tuple[type[Exception], ...] | Callable[[Exception], bool]
+"""Which errors are meant: an exception class, several, or a function of the exception."""
 
 
 def matcher(match: ErrorMatch, option: str) -> Callable[[Exception], bool]:

@@ -1,4 +1,4 @@
-"""The examples of what services do: providers, pipelines, webhooks, tenants, approvals, a team."""
+"""The examples of what services do: providers, pipelines, webhooks, tenants, FastAPI, a team."""
 
 import importlib.util
 import os
@@ -61,6 +61,22 @@ def test_an_event_starts_its_workflows_once(printed):
         "  mail to ada",
         "  no servers left",
     ]
+
+
+def test_a_fastapi_service_answers_at_once_and_steers_runs(printed):
+    lines = printed("fastapi_service")
+    charged = lines.pop(-2)
+    assert lines == [
+        "price: 56",
+        "two at once: 200 429",
+        "order: {'total': 112}",
+        "again: 202",
+        "another one of that id: 409",
+        "none at all: 422",
+        "there is no o-9: 404",
+        "the mounted server knows it: o-1 completed",
+    ]
+    assert charged.startswith("order: charged 112 under o-1:order/charge")
 
 
 def test_a_noisy_tenant_waits_and_a_quiet_one_does_not(printed):

@@ -79,6 +79,19 @@ def test_a_fastapi_service_answers_at_once_and_steers_runs(printed):
     assert charged.startswith("order: charged 112 under o-1:order/charge")
 
 
+def test_what_a_killed_process_left_to_undo_is_undone_by_the_next(printed):
+    assert [line.strip() for line in printed("order_saga") if line] == [
+        "process 1 ended with 9",
+        "process 2 ended with 0 fulfil/3:send failed: no courier comes",
+        "lamp is reserved on shelf 7 (process 1)",
+        "45 charged (process 1)",
+        "no courier comes (process 1)",
+        "no courier comes (process 1)",
+        "45 back for receipt 1 (process 1)",
+        "shelf 7 is free (process 2)",
+    ]
+
+
 def test_a_noisy_tenant_waits_and_a_quiet_one_does_not(printed):
     lines = printed("tenants")
     assert lines[0] == "noisy: served after [0, 0, 0, 10, 20] s"

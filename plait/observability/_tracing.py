@@ -90,7 +90,7 @@ class Tracing(Instrument):
 
 
 def _attributes(node: Node) -> dict[str, AttributeValue]:
-    # What telemetry costs a step is spent here as much as on the span: what a run shares is made once.
+    # What telemetry costs a step is spent here as much as on the span.
     context, primitive, root = node.context, node.primitive, node._root or node
     shared = root._shared
     if shared is None:

@@ -6,6 +6,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from importlib import metadata
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -244,7 +245,7 @@ def test_schedules_are_told(plait):
 def test_it_tells_what_is_installed_and_whether_the_journal_is_in_order(runs, tmp_path):
     told = runs("doctor").stdout
     assert "1 completed, 1 failed, 1 waiting" in told
-    assert "pip install" in told
+    assert "cronsim" in told
     well = json.loads(runs("doctor", "--json").stdout)
     assert well["journal"]["problems"] == []
     (tmp_path / "runs.db").write_bytes(b"SQLite format 3\0" + b"x" * 5000)
@@ -252,6 +253,17 @@ def test_it_tells_what_is_installed_and_whether_the_journal_is_in_order(runs, tm
     assert broken.exit_code == 1
     assert runs("doctor", "--journal", "sqlite:///nowhere.db").exit_code == 3
     assert runs("doctor", "--journal", "").exit_code == 0
+
+
+def test_it_tells_what_to_install(runs, monkeypatch):
+    def version(name):
+        if name == "cronsim":
+            raise metadata.PackageNotFoundError(name)
+        return found(name)
+
+    found = metadata.version
+    monkeypatch.setattr(metadata, "version", version)
+    assert 'missing cronsim: pip install "plait[schedules]"' in runs("doctor").stdout
 
 
 @pytest.mark.parametrize(

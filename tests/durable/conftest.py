@@ -1,3 +1,5 @@
+import functools
+import sqlite3
 import threading
 
 import pytest
@@ -23,3 +25,23 @@ def _no_thread_is_left():
         if thread.name == "plait-journal" and thread not in before:
             thread.join(1)
             assert not thread.is_alive()
+
+
+@pytest.fixture
+def room(monkeypatch):
+    """Says how many pages a journal may have from now on."""
+    pages = 2**30
+
+    class Connection(sqlite3.Connection):
+        def execute(self, statement, *values):
+            if statement == "BEGIN IMMEDIATE":
+                super().execute(f"PRAGMA max_page_count = {pages}")
+            return super().execute(statement, *values)
+
+    def allow(many):
+        nonlocal pages
+        pages = many
+
+    connect = functools.partial(sqlite3.connect, factory=Connection)
+    monkeypatch.setattr(sqlite3, "connect", connect)
+    return allow

@@ -1,7 +1,5 @@
 """When the machine fails, each run goes on or says so, and none is lost or done twice."""
 
-import functools
-import sqlite3
 import subprocess
 import sys
 import time
@@ -73,26 +71,6 @@ def once_each(steps):
     """Each step was executed, and was so again only where the journal had no result of it."""
     assert not steps.done_again
     assert len(Counter(steps.executed)) == 4 * RUNS
-
-
-@pytest.fixture
-def room(monkeypatch):
-    """Says how many pages the disk has room for."""
-    pages = 2**30
-
-    class Connection(sqlite3.Connection):
-        def execute(self, statement, *values):
-            if statement == "BEGIN IMMEDIATE":
-                super().execute(f"PRAGMA max_page_count = {pages}")
-            return super().execute(statement, *values)
-
-    def allow(many):
-        nonlocal pages
-        pages = many
-
-    connect = functools.partial(sqlite3.connect, factory=Connection)
-    monkeypatch.setattr(sqlite3, "connect", connect)
-    return allow
 
 
 @pytest.mark.parametrize("is_restarted", [True, False])

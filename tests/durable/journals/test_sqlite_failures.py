@@ -1,6 +1,5 @@
 """A file that fails: full, locked, damaged, not to be written, or no journal at all."""
 
-import functools
 import shutil
 import sqlite3
 import subprocess
@@ -18,26 +17,6 @@ from plait.durable._journal import RunQuery
 pytestmark = pytest.mark.anyio
 
 PAGE = 4096
-
-
-@pytest.fixture
-def room(monkeypatch):
-    """Says how many pages a journal may have from now on."""
-    pages = 2**30
-
-    class Connection(sqlite3.Connection):
-        def execute(self, statement, *values):
-            if statement == "BEGIN IMMEDIATE":
-                super().execute(f"PRAGMA max_page_count = {pages}")
-            return super().execute(statement, *values)
-
-    def allow(many):
-        nonlocal pages
-        pages = many
-
-    connect = functools.partial(sqlite3.connect, factory=Connection)
-    monkeypatch.setattr(sqlite3, "connect", connect)
-    return allow
 
 
 async def test_a_full_disk_is_told_and_can_be_mended(file, room):
@@ -161,9 +140,12 @@ async def test_a_lock_that_is_given_back_is_waited_for(file):
         other.execute("BEGIN IMMEDIATE")
         answer = journal.append(record(key))
         await anyio.sleep(0.1)
+        assert not answer.done()
+        assert other.execute("SELECT count(*) FROM records").fetchone() == (0,)
         other.execute("ROLLBACK")
         other.close()
         await answer
+        assert await paths(journal, key) == ["flow"]
 
 
 async def test_a_file_that_is_locked_while_it_is_opened(file):

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import os
 import re
 import sys
 import tempfile
 import time
+import uuid
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, runtime_checkable
@@ -23,6 +25,8 @@ if TYPE_CHECKING:
 
 # A payload that starts with NUL is not what it is by itself.
 _MARK = b"\0"
+REFERENCES = b"\0@sha256:"
+"""What every reference to a blob starts with."""
 _REFERENCE = re.compile(rb"\0@sha256:([0-9a-f]{64}):([0-9]+)")
 _INLINE = b"\0="
 
@@ -63,8 +67,12 @@ class BlobStore(Protocol):
         """
         ...
 
-    async def delete(self, key: str) -> None:
-        """Remove a blob, where there is one."""
+    async def delete(self, key: str, before: float = math.inf) -> bool:
+        """Remove a blob, where there is one that was put there last before a time.
+
+        Returns:
+            Whether there was.
+        """
         ...
 
     def list(self) -> AsyncIterator[BlobInfo]:
@@ -114,16 +122,29 @@ class FolderBlobStore:
         except FileNotFoundError:
             raise LookupError(key) from None
 
-    async def delete(self, key: str) -> None:
-        """Remove a blob, where there is one."""
-        file = self._file(key)
-        await anyio.to_thread.run_sync(lambda: file.unlink(missing_ok=True))
+    async def delete(self, key: str, before: float = math.inf) -> bool:
+        """Remove a blob, where there is one that was put there last before a time."""
+        return await anyio.to_thread.run_sync(self._delete, key, before)
 
     async def list(self) -> AsyncIterator[BlobInfo]:
         """All blobs, and what interrupted writes left."""
         for folder in await anyio.to_thread.run_sync(_entries, self._path):
             for blob in await anyio.to_thread.run_sync(_blobs_in, folder):
                 yield blob
+
+    def _delete(self, key: str, before: float) -> bool:
+        file = self._file(key)
+        # Who puts it there again at this moment either finds it gone, or has set its time.
+        gone = file.with_name(f"{key}.{uuid.uuid4().hex}.part")
+        try:
+            file.rename(gone)
+        except FileNotFoundError:
+            return False
+        if gone.stat().st_mtime >= before:
+            gone.replace(file)
+            return False
+        gone.unlink()
+        return True
 
     def _put(self, key: str, content: bytes) -> None:
         file = self._file(key)
@@ -195,10 +216,23 @@ class ObjectBlobStore:
         except FileNotFoundError:
             raise LookupError(key) from None
 
-    async def delete(self, key: str) -> None:
-        """Remove a blob, where there is one."""
-        with suppress(FileNotFoundError):
-            await anyio.to_thread.run_sync(self._obstore.delete, self._store, self._prefix + key)
+    async def delete(self, key: str, before: float = math.inf) -> bool:
+        """Remove a blob, where there is one that was put there last before a time.
+
+        What is put there between the two requests that this takes is removed as well.
+        """
+
+        def delete() -> bool:
+            name = self._prefix + key
+            if self._obstore.head(self._store, name)["last_modified"].timestamp() >= before:
+                return False
+            self._obstore.delete(self._store, name)
+            return True
+
+        try:
+            return await anyio.to_thread.run_sync(delete)
+        except FileNotFoundError:
+            return False
 
     async def list(self) -> AsyncIterator[BlobInfo]:
         """All blobs under the prefix."""
@@ -232,6 +266,11 @@ class Blobs:
             raise ValueError(msg)
         self._store = store
         self._threshold_bytes = sys.maxsize if store is None else threshold_bytes
+
+    @property
+    def are_kept(self) -> bool:
+        """Whether there is a store."""
+        return self._store is not None
 
     def changes(self, payload: bytes) -> bool:
         """Whether `put` would return anything but the payload itself."""
@@ -305,8 +344,7 @@ class Blobs:
         removed, before = 0, time.time() - older_than_seconds
         async for blob in self._store.list():
             if blob.key not in live and blob.stored_at < before:
-                await self._store.delete(blob.key)
-                removed += 1
+                removed += await self._store.delete(blob.key, before)
         return removed
 
 

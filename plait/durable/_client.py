@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import anyio
 
+from plait.durable._blobs import REFERENCES, blob_key
 from plait.durable._errors import JournalError, RunEndedError, RunNotFoundError
 from plait.durable._info import RunInfo
 from plait.durable._journal import ENDED, Kind, RunQuery
@@ -168,13 +169,23 @@ class RunClient:
         raise StepTimeoutError(msg, timeout)
 
     async def prune(
-        self, older_than: timedelta | float, *, status: RunStatus | Collection[RunStatus] = ENDED
+        self,
+        older_than: timedelta | float,
+        *,
+        status: RunStatus | Collection[RunStatus] = ENDED,
+        blobs_older_than: timedelta | float = timedelta(days=1),
     ) -> int:
         """Remove runs that ended some time ago, with all that is recorded of them.
+
+        Where there is a blob store, the blobs that nothing refers to any more are removed as well:
+        all of them, so that a store is one journal's alone.
 
         Args:
             older_than: How long ago they ended, at the least; a number is in seconds.
             status: Only those with this status, or one of these.
+            blobs_older_than: How long ago such a blob was put there, at the least; a number is in
+                seconds. It has to be more than it takes to write a record after its blob: with
+                `durability="exit"`, more than runs take.
 
         Returns:
             How many runs were removed.
@@ -182,15 +193,19 @@ class RunClient:
         Raises:
             ValueError: A status is none of a run that has ended.
         """
-        seconds = older_than.total_seconds() if isinstance(older_than, timedelta) else older_than
         statuses = (status,) if isinstance(status, str) else tuple(status)
         if unended := set(statuses).difference(ENDED):
             msg = f"runs that are {', '.join(sorted(unended))} have not ended: they are not pruned"
             raise ValueError(msg)
-        before, removed = self._timestamp() - seconds, 0
+        before, removed = self._timestamp() - _seconds(older_than), 0
         # A few at a time: what else the journal has to do must not wait for long.
         while count := await self._journal.prune(before, statuses, _PRUNED_AT_ONCE):
             removed += count
+        if self._blobs.are_kept:
+            live = map(blob_key, await self._journal.payloads(REFERENCES))
+            await self._blobs.collect(
+                set(filter(None, live)), older_than_seconds=_seconds(blobs_older_than)
+            )
         return removed
 
     async def export(self, *run_ids: str) -> AsyncGenerator[str, None]:
@@ -283,6 +298,10 @@ def value_of(outcome: Outcome[T]) -> T:
     if isinstance(outcome, Failure):
         raise outcome.error
     return outcome.value
+
+
+def _seconds(time: timedelta | float) -> float:
+    return time.total_seconds() if isinstance(time, timedelta) else time
 
 
 def _line(**fields: Any) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import builtins
 from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import (
@@ -24,7 +25,6 @@ RunStatus: TypeAlias = Literal["queued", "running", "waiting", "completed", "fai
 """Queued: not begun. Running: under way, or interrupted. Waiting: has left memory until something
 wakes it. The others have ended."""
 
-UNENDED: tuple[RunStatus, ...] = ("queued", "running", "waiting")
 ENDED: tuple[RunStatus, ...] = ("completed", "failed", "cancelled")
 
 
@@ -320,6 +320,17 @@ class Journal(Protocol):
 
     async def list(self, query: RunQuery) -> list[StoredRun]:
         """Runs, the newest first."""
+        ...
+
+    async def workflows(self) -> builtins.list[str]:
+        """The names of the workflows that have runs which have not ended, sorted."""
+        ...
+
+    async def payloads(self, start: bytes) -> set[bytes]:
+        """What is kept of inputs, records, outcomes, signals, events and entities, and starts so.
+
+        What moves or is copied meanwhile is among it.
+        """
         ...
 
     async def send(

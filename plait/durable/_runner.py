@@ -11,7 +11,7 @@ import anyio
 from plait.durable._blobs import Blobs, BlobStore
 from plait.durable._codec import Codec, JsonCodec
 from plait.durable._executor import Executor
-from plait.durable._journal import UNENDED, Journal, RunQuery
+from plait.durable._journal import Journal
 from plait.durable._sqlite import SqliteJournal
 from plait.durable._starts import Starts
 from plait.primitives._decorators import as_primitive
@@ -27,9 +27,6 @@ if TYPE_CHECKING:
     from plait.primitives import WorkflowPrimitive
 
 logger = logging.getLogger("plait.durable")
-
-_LOOKED_AT = 100
-"""How many runs of a status are looked at for workflows that a runner does not have."""
 
 
 class DurableRunner(Starts):
@@ -155,11 +152,7 @@ class DurableRunner(Starts):
 
     async def _report_unknown(self) -> None:
         """Say which workflows this runner leaves alone, although runs of them have not ended."""
-        unknown: set[str] = set()
-        for status in UNENDED:
-            found = await self._journal.list(RunQuery(statuses=(status,), limit=_LOOKED_AT))
-            unknown.update(run.start.workflow for run in found)
-        unknown.difference_update(self._workflows)
+        unknown = set(await self._journal.workflows()).difference(self._workflows)
         if unknown:
             logger.warning(
                 "runs of workflows that this runner does not have are left alone: %s; "

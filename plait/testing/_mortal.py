@@ -206,6 +206,8 @@ class MortalJournal:
     timeline = _read("timeline")
     find = _read("find")
     list = _read("list")
+    workflows = _read("workflows")
+    payloads = _read("payloads")
     event = _read("event")
     last_tick = _read("last_tick")
 

@@ -5,6 +5,7 @@ import hashlib
 import os
 import sys
 import time
+from pathlib import Path
 
 import anyio
 import obstore.store
@@ -187,6 +188,36 @@ async def test_what_nothing_refers_to_is_removed(blobs, store):
     assert await blobs.collect({live}) == 0  # it may be about to be recorded
     assert await blobs.collect({live}, older_than_seconds=-10) == 1
     assert await keys(store) == [live]
+
+
+async def test_a_blob_is_removed_by_its_age(store):
+    await store.put("aa-1", b"first")
+    assert not await store.delete("aa-1", before=1.0)
+    assert await keys(store) == ["aa-1"]
+    assert await store.delete("aa-1", before=time.time() + 10)
+    assert not await store.delete("aa-1")
+    assert await keys(store) == []
+
+
+@pytest.mark.parametrize("is_late", [False, True])
+async def test_a_blob_that_is_put_again_as_it_is_removed_is_kept(folder, monkeypatch, is_late):
+    """Whoever finds it there has set its time; whoever does not, writes it."""
+    store = FolderBlobStore(folder)
+    await store.put(KEY, LARGE)
+    file = folder / KEY[:2] / KEY
+    os.utime(file, (1, 1))
+    rename = Path.rename
+
+    def put_in_between(path, target):
+        store._put(KEY, LARGE)
+        rename(path, target)
+        if is_late:
+            store._put(KEY, LARGE)
+
+    monkeypatch.setattr(Path, "rename", put_in_between)
+    assert not await store.delete(KEY, before=2)
+    assert await store.get(KEY) == LARGE
+    assert [entry.name for entry in file.parent.iterdir()] == [KEY]
 
 
 async def test_a_blob_that_is_put_again_is_new(folder):

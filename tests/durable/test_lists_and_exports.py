@@ -19,6 +19,7 @@ from plait.durable import (
     Queue,
     RunNotFoundError,
 )
+from plait.durable._blobs import Blobs
 
 pytestmark = pytest.mark.anyio
 
@@ -198,3 +199,25 @@ async def test_a_runner_is_entered_once(journal):
     async with DurableRunner(journal) as runner:
         with pytest.raises(RuntimeError, match="entered already; make another one"):
             await runner.__aenter__()
+
+
+async def test_the_blobs_of_pruned_runs_are_removed_unless_others_refer_to_them(journal, tmp_path):
+    @step
+    async def enlarge(letters: str) -> str:
+        return letters * 1000
+
+    store = FolderBlobStore(tmp_path / "blobs")
+    workflow = (enlarge >> str.lower).named("large")
+    blobs = Blobs(store, threshold_bytes=256)
+    async with runner_of(journal, workflow, blobs=blobs) as runner:
+        await runner.run(workflow, "a", run_id="first")
+        await runner.run(workflow, "b", run_id="second")
+        await runner.fork("second", new_run_id="fork")
+        assert await (await runner.get("fork")).result() == "b" * 1000
+        assert len([blob async for blob in store.list()]) == 2
+        assert await runner.prune(0, blobs_older_than=3600) == 3
+        assert len([blob async for blob in store.list()]) == 2
+        await runner.run(workflow, "b", run_id="third")
+        assert await runner.prune(3600, blobs_older_than=timedelta(seconds=-10)) == 0
+        assert len([blob async for blob in store.list()]) == 1
+        assert await (await runner.get("third")).result() == "b" * 1000

@@ -14,7 +14,16 @@ import anyio
 
 from plait.durable._errors import JournalError, LeaseLostError
 from plait.durable._journal import NewRun, Record, RunQuery, RunStatus, StoredRun
-from plait.durable._sqlite import _again, _lists, _messages, _runs, _schema, _ticks, _waits
+from plait.durable._sqlite import (
+    _again,
+    _lists,
+    _messages,
+    _payloads,
+    _runs,
+    _schema,
+    _ticks,
+    _waits,
+)
 from plait.durable._sqlite._claims import Claim
 from plait.durable._sqlite._errors import explain, unusable
 from plait.durable._sqlite._leases import Lease
@@ -199,6 +208,21 @@ class SqliteJournal:
         """Runs, the newest first."""
         work = self._as_runner(_lists.list_runs, query)
         return await self._writer.submit(work, Uses.READS)
+
+    async def workflows(self) -> builtins.list[str]:
+        """The names of the workflows that have runs which have not ended, sorted."""
+        return await self._writer.submit(_lists.unended_workflows, Uses.READS)
+
+    async def payloads(self, start: bytes) -> set[bytes]:
+        """All payloads that start so; looked for a part at a time, as others wait meanwhile."""
+        all_found: set[bytes] = set()
+        for table, column in _payloads.COLUMNS:
+            after: int | None = 0
+            while after is not None:
+                work = partial(_payloads.page, table, column, start, after)
+                found, after = await self._writer.submit(work, Uses.READS)
+                all_found.update(found)
+        return all_found
 
     async def send(
         self, run_id: str, name: str, payload: bytes, signal_id: str | None, now: float

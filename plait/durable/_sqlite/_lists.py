@@ -50,6 +50,18 @@ def list_runs(query: RunQuery, runner: int, connection: sqlite3.Connection) -> l
     return stored(connection.execute(select, values).fetchall(), runner, connection)
 
 
+def unended_workflows(connection: sqlite3.Connection) -> list[str]:
+    """The names of the workflows that have runs which have not ended."""
+    select = f"""
+        WITH {_WORKFLOWS}
+        SELECT name FROM names WHERE name IS NOT NULL AND EXISTS (
+            SELECT 1 FROM runs
+            WHERE workflow = name AND status IN ('queued', 'running', 'waiting')
+        ) ORDER BY name
+    """
+    return [name for (name,) in connection.execute(select)]
+
+
 def _clauses(query: RunQuery) -> tuple[list[str], dict[str, Any]]:
     wanted: dict[str, str | float | None] = {
         "parent = :parent": query.parent,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import anyio
@@ -28,6 +29,17 @@ class Lists(Suite):
         assert await self.listed(journal, limit=2) == list("43")
         key = (await find(journal, "3")).key
         assert await self.listed(journal, limit=2, before=key) == list("21")
+
+    async def test_the_workflows_that_have_runs_under_way_are_known(self, journal: Journal) -> None:
+        await start(journal, "a", "ended")
+        await journal.finish((await find(journal, "a")).key, "completed", b"", [], 110.0)
+        assert await journal.workflows() == []
+        await start(journal, "b", "waiting")
+        await journal.suspend((await find(journal, "b")).key, [forever("signal:b:go")], 110.0)
+        await start(journal, "c", "queued", queue="mail")
+        for n in range(200):
+            await start(journal, str(n), "running")
+        assert await journal.workflows() == ["queued", "running", "waiting"]
 
     async def test_a_list_is_of_what_is_asked_for(self, journal: Journal) -> None:
         facts = {"user": 7, "tags": ["a", "b"], "name": 'o"x.y', "none": None, "is": True}
@@ -98,6 +110,23 @@ class Pruning(Suite):
         assert await journal.records(key) == []
         assert await journal.event("3", "ready") is None
         assert [run.start.run_id for run in await journal.list(RunQuery())] == ["running"]
+
+    async def test_payloads_are_found_wherever_they_are_kept(self, journal: Journal) -> None:
+        ((stored, _),) = await journal.create([replace(new(), payload=b"ref:input")])
+        key = stored.key
+        await journal.append(record(key, "flow/1", b"ref:record", data=b"ref:data"))
+        await journal.append(record(key, "flow/2", b"other", data=None))
+        await journal.set_event(record(key, "flow/3", b"ref:event"), "ready", 110.0)
+        await journal.send("run", "go", b"ref:signal", None, 110.0)
+        await journal.acquire("cart", "1", record(key, "flow/4"))
+        await journal.release("cart", "1", b"ref:entity", record(key, "flow/4#released"), 110.0)
+        found = {b"ref:input", b"ref:record", b"ref:data", b"ref:event", b"ref:signal"}
+        assert await journal.payloads(b"ref:") == found | {b"ref:entity"}
+        await journal.finish(key, "completed", b"ref:outcome", [], 120.0)
+        assert b"ref:outcome" in await journal.payloads(b"ref:")
+        assert await journal.payloads(b"ref:o") == {b"ref:outcome"}
+        await journal.prune(130.0, (), 10)
+        assert await journal.payloads(b"ref:") == {b"ref:entity"}
 
     async def test_a_later_run_has_a_greater_key_all_the_same(self, journal: Journal) -> None:
         key = await start(journal)

@@ -179,3 +179,75 @@ async def test_a_run_that_is_woken_as_it_leaves_memory_goes_on(journal, monkeypa
         monkeypatch.setattr(SqliteJournal, "suspend", suspend_late)
         assert await runner.run(ask, None, run_id="run") == "yes"
     assert begun == ["run", "run"]
+
+
+class Slow(SqliteJournal):
+    """Answers late: what it was asked to do is done, and nobody knows yet."""
+
+    claims_late = finishes_late = False
+
+    def __init__(self, path):
+        super().__init__(path)
+        self.done, self.answers = anyio.Event(), anyio.Event()
+
+    async def claim(self, *asked):
+        found = await super().claim(*asked)
+        if self.claims_late and found.runs:
+            self.done.set()
+            await self.answers.wait()
+        return found
+
+    async def finish(self, *asked):
+        await super().finish(*asked)
+        if self.finishes_late:
+            self.done.set()
+            await self.answers.wait()
+
+
+async def test_a_run_that_is_asked_for_while_it_is_claimed_is_executed_once(file):
+    executed = []
+    work, journal = step(executed.append).named("work"), Slow(file)
+    async with runner_of(journal, work) as runner:
+        journal.claims_late = True
+        await runner.start(work, 42, run_id="run", delay=0.01)
+        await journal.done.wait()
+        run = await runner.get("run")
+        begun = runner._executor.executions["run"]
+        journal.answers.set()
+        await run.result()
+        assert run.executed == 1
+    assert executed == [42]
+    assert begun.ending is run._ending
+
+
+async def test_a_run_that_is_resumed_as_it_fails_goes_on_once_it_has_left(file):
+    calls = []
+
+    @step
+    async def work(number: int) -> int:
+        calls.append(number)
+        if len(calls) == 1:
+            raise OSError("down")
+        return number
+
+    journal = Slow(file)
+    async with runner_of(journal, work) as runner:
+        journal.finishes_late = True
+        failed = await runner.start(work, 42, run_id="run")
+        await journal.done.wait()
+        resumed = []
+
+        async def resume():
+            resumed.append(await failed.resume())
+
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(resume)
+            await until(lambda: is_reopened(runner))
+            journal.finishes_late = False
+            journal.answers.set()
+        assert await resumed[0].result() == 42
+    assert calls == [42, 42]
+
+
+async def is_reopened(runner):
+    return (await runner.info("run")).status == "running"

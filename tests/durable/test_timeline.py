@@ -8,7 +8,7 @@ import pytest
 from pydantic import BaseModel
 
 from plait import FallbackPrimitive, RetryPrimitive, WorkflowContext, step, workflow
-from plait.durable import DurableRunner, JsonCodec, MemoryJournal
+from plait.durable import DurableRunner, JsonCodec, MemoryJournal, RunCancelledError
 from plait.durable._history import mark_of
 from plait.durable._journal import Kind, NewRun, Record, StoredRun, Wait
 from plait.durable._readable import as_json, readable
@@ -308,3 +308,24 @@ def test_a_call_that_was_given_up_ended_then():
     assert told("running", *timeline, given_up)["flow/1:look"] == ("cancelled", 20.0, 40.0)
     next_call = at("flow/2:ask", Kind.VALUE, 50.0, b"1", 5.0, mark_of("flow/1:look") + b"123")
     assert told("running", *timeline, next_call)["flow/1:look"] == ("done", 20.0, 30.0)
+
+
+@workflow
+async def outer(_: object) -> str:
+    return await patient(None)
+
+
+async def test_what_was_under_way_as_a_run_was_cancelled_is_cancelled_up_to_the_root():
+    within = (step(str, name="first") >> outer).named("within")
+    async with DurableRunner(MemoryJournal(), workflows=[within]) as runner:
+        run = await runner.start(within, 1, run_id="run")
+        with anyio.fail_after(10):
+            while "within/2:outer/1:patient" not in states(await tree_of(runner, "run")):  # noqa: ASYNC110
+                await anyio.sleep(0.005)
+            await run.cancel()
+            with pytest.raises(RunCancelledError):
+                await run.result()
+        found = states(await tree_of(runner, "run"))
+    assert found["within/1:first"] == "done"
+    assert found["within/2:outer"] == found["within/2:outer/1:patient"] == "cancelled"
+    assert found["within"] == "cancelled"

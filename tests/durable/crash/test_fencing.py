@@ -24,7 +24,7 @@ logging.basicConfig(level=logging.WARNING)
 async def work(number):
     print("working", flush=True)
     if HOLDS == "loop":
-        time.sleep(2)
+        time.sleep(4)
         return number
     while number == 1:
         with open(FOLDER / "ticks", "a") as ticks:
@@ -35,7 +35,7 @@ async def work(number):
 flow = work.named("flow")
 
 async def main():
-    journal = SqliteJournal(FOLDER / "runs.db", lease_seconds=0.6)
+    journal = SqliteJournal(FOLDER / "runs.db", lease_seconds=float(sys.argv[4]))
     async with DurableRunner(journal, workflows=[flow]) as runner:
         run = await runner.start(flow, 1, run_id="run")
         print("ended", await run.result(), flush=True)
@@ -53,8 +53,8 @@ async def work(number: int) -> str:
 flow = work.named("flow")
 
 
-def program(folder, holds, backend):
-    command = [sys.executable, "-c", PROGRAM, str(folder), holds, backend]
+def program(folder, holds, backend, lease):
+    command = [sys.executable, "-c", PROGRAM, str(folder), holds, backend, str(lease)]
     pipe = subprocess.PIPE
     return subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True)
 
@@ -69,7 +69,7 @@ async def taken_over(file):
 @pytest.mark.parametrize("backend", ["asyncio", "trio"])
 def test_a_process_that_was_stopped_ends_what_it_executes_and_goes_on_anew(tmp_path, backend):
     ticks = tmp_path / "ticks"
-    with program(tmp_path, "nothing", backend) as process:
+    with program(tmp_path, "nothing", backend, 0.6) as process:
         try:
             assert process.stdout.readline() == "working\n"
             process.send_signal(signal.SIGSTOP)
@@ -86,12 +86,12 @@ def test_a_process_that_was_stopped_ends_what_it_executes_and_goes_on_anew(tmp_p
 
 
 def test_a_loop_that_is_blocked_does_not_keep_the_lease_from_being_renewed(tmp_path):
-    with program(tmp_path, "loop", "asyncio") as process:
+    with program(tmp_path, "loop", "asyncio", 1.5) as process:
         try:
             assert process.stdout.readline() == "working\n"
             began = time.monotonic()
             assert anyio.run(taken_over, tmp_path / "runs.db") == 1
-            assert time.monotonic() - began > 1
+            assert time.monotonic() - began > 2
             assert process.communicate(timeout=30)[0].startswith("ended 1\n")
         finally:
             process.kill()

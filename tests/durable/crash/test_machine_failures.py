@@ -176,8 +176,8 @@ async def test_no_run_is_lost_or_done_twice_when_the_clock_is_set(file, steps, c
     workflows = [steady, sleeping, asking]
     options = {"workflows": workflows, "suspend_after": 0.05}
     async with (
-        DurableRunner(SqliteJournal(file, lease_seconds=0.3), **options) as first,
-        DurableRunner(SqliteJournal(file, lease_seconds=0.3), **options) as second,
+        DurableRunner(SqliteJournal(file, lease_seconds=1.5), **options) as first,
+        DurableRunner(SqliteJournal(file, lease_seconds=1.5), **options) as second,
     ):
         runs = [
             await runner.start(workflow, number, run_id=f"{workflow.name} {number}")
@@ -188,7 +188,7 @@ async def test_no_run_is_lost_or_done_twice_when_the_clock_is_set(file, steps, c
             while len(await first.list(workflow="sleeping", status="waiting")) < 6:  # noqa: ASYNC110
                 await anyio.sleep(0.01)
         clock.jump = days * 86_400
-        await anyio.sleep(0.5)  # longer than a lease lasts
+        await anyio.sleep(1.7)  # longer than a lease lasts
         for number in range(6):
             await second.signal(f"asking {number}", "answer", 1)
         with anyio.fail_after(10):

@@ -112,9 +112,9 @@ def show(run_id: RunId, journal: JournalOption = "", is_json: Json = False) -> N
         for wait in info.waits:
             until = "" if wait.until is None else f" until {wait.until:%Y-%m-%d %H:%M:%S} UTC"
             printed.text(f"waits for {_awaited(wait)}{until}")
-        printed.out.print(Text.assemble(("input  ", "dim"), _line(head["input"])))
+        printed.out.print(Text.assemble(("input  ", "dim"), _line(_untyped(head["input"]))))
         if info.status == "completed":
-            printed.out.print(Text.assemble(("result ", "dim"), _line(head["outcome"])))
+            printed.out.print(Text.assemble(("result ", "dim"), _line(_untyped(head["outcome"]))))
         whole = Tree("", hide_root=True)
         _add(root, whole)
         printed.drawing(whole)
@@ -334,6 +334,14 @@ def _short(node: Node) -> Text:
             return Text(f"  {type(error).__name__}: {error}", style="red")
         case _:
             return Text("")
+
+
+def _untyped(value: Any) -> Any:
+    """What a payload says, without the names of its types."""
+    if isinstance(value, dict):
+        parts: Any = value["fields"] if value.keys() == {"$type", "fields"} else value
+        return {name: _untyped(part) for name, part in parts.items()}
+    return [_untyped(part) for part in value] if isinstance(value, list) else value
 
 
 def _line(value: Any) -> str:

@@ -93,7 +93,14 @@ def test_a_run_is_shown(runs):
     shown = runs("runs", "show", "waiting").stdout
     assert "waits for seen" in shown
     assert 'input  "tea"' in shown
-    assert 'result "brought tea"' in runs("runs", "show", "done").stdout
+    done = runs("runs", "show", "done").stdout
+    assert 'input  {"what": "tea", "count": 1}' in done
+    assert 'result "brought tea"' in done
+    many = runs("run", "errands:fetch", "-i", '{"what": "tea", "count": 2}', "--run-id", "many")
+    assert (many.exit_code, 'result ["tea", "tea"]' in runs("runs", "show", "many").stdout) == (
+        0,
+        True,
+    )
     assert '1:bring  "brought tea"' in shown
     assert "ValueError: no such thing" in runs("runs", "show", "failed").stdout
     told = json.loads(runs("runs", "show", "failed", "--json").stdout)

@@ -104,6 +104,7 @@ def test_an_order_is_watched_approved_and_seen_to_finish(server, visit):
         expect(seen.locator("[data-live=status]")).to_contain_text("completed", timeout=15_000)
         expect(seen.get_by_role("heading", name="Result")).to_be_visible()
     expect(page.get_by_text("ada paid 42").first).to_be_visible()
+    check_bars(page)
     picture(page, "run-completed")
     check_accessibility(page)
 
@@ -143,15 +144,19 @@ def test_a_form_that_was_begun_is_not_taken_away(server, visit):
     expect(page.get_by_text("accepted by grace").first).to_be_visible(timeout=15_000)
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize(("name", "viewport"), [("desk", DESK), ("phone", PHONE)])
-def test_it_is_readable_on_every_screen(server, visit, scheme, name, viewport):
+@pytest.mark.parametrize(
+    ("name", "viewport", "scheme"), [("desk", DESK, "light"), ("phone", PHONE, "dark")]
+)
+def test_it_is_readable_on_every_screen(server, visit, name, viewport, scheme):
+    run_id = f"order-for-the-{name}-{'0123456789abcdef' * 4}"
     httpx.post(
-        f"{server}/api/workflows/orders/runs", json=ORDER, headers={"Idempotency-Key": "order-1"}
+        f"{server}/api/workflows/orders/runs", json=ORDER, headers={"Idempotency-Key": run_id}
     )
-    httpx.post(f"{server}/api/runs/order-1/signals/approval", json=True)
-    for path, what in (("/", "runs"), ("/runs/order-1", "run"), ("/workflows", "workflows")):
-        page = visit(path, color_scheme=scheme, viewport=viewport)
+    httpx.post(f"{server}/api/runs/{run_id}/signals/approval", json=name == "desk")
+    httpx.get(f"{server}/api/runs/{run_id}", headers={"Prefer": "wait=20"}, timeout=30)
+    page = visit("/", color_scheme=scheme, viewport=viewport)
+    for path, what in (("/", "runs"), (f"/runs/{run_id}", "run"), ("/workflows", "workflows")):
+        page.goto(f"{server}{path}")
         overflow = "document.documentElement.scrollWidth - document.documentElement.clientWidth"
         assert page.evaluate(overflow) <= 0
         picture(page, f"{what}-{name}-{scheme}")
@@ -164,6 +169,18 @@ def test_the_list_shows_new_runs_by_itself(server, visit):
         f"{server}/api/workflows/refund/runs", json=ORDER, headers={"Idempotency-Key": "refund-9"}
     )
     expect(page.get_by_role("link", name="refund-9")).to_be_visible(timeout=15_000)
+
+
+def check_bars(page):
+    """Each node has a bar inside of its lane, and what came later begins further right."""
+    boxes = {}
+    for row in page.locator("table.nodes tbody tr").all():
+        lane, bar = row.locator("svg.bars").bounding_box(), row.locator(".fill").bounding_box()
+        assert lane["x"] - 2 <= bar["x"]
+        assert bar["x"] + bar["width"] <= lane["x"] + lane["width"] + 2
+        boxes[row.locator(".label").inner_text()] = bar
+    assert boxes["1:check_stock"]["x"] < boxes["3:approval"]["x"] < boxes["4:charge"]["x"]
+    assert boxes["3:approval"]["width"] > 10
 
 
 def check_accessibility(page):

@@ -14,7 +14,7 @@ import httpx
 import pytest
 
 HERE = Path(__file__).parent
-REQUESTS = int(os.environ.get("PLAIT_LOAD_REQUESTS", "1000"))
+REQUESTS = int(os.environ.get("PLAIT_LOAD_REQUESTS", "600"))
 AT_ONCE = 200
 
 

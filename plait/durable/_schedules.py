@@ -11,6 +11,7 @@ import anyio
 
 from plait.durable._errors import JournalError, RunConflictError
 from plait.primitives._decorators import as_primitive
+from plait.primitives._polling import is_polling
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -135,9 +136,8 @@ class Schedule:
     ) -> datetime:
         """Wait for the next tick and start its run; when that was."""
         tick = next(self.ticks(after))
-        # Time is no event.
-        while (seconds := tick.timestamp() - runner._timestamp()) > 0:  # noqa: ASYNC110
-            await anyio.sleep(min(seconds, _LONGEST_SLEEP_SECONDS))
+        while (seconds := tick.timestamp() - runner._timestamp()) > 0:
+            await _sleep(seconds)
         if self._missed != "all":
             # Of several that have passed, where nobody was there or the machine slept, the last.
             tick = max(tick, self.last_tick(_now(runner)))
@@ -179,3 +179,20 @@ class Schedule:
 
 def _now(runner: DurableRunner) -> datetime:
     return datetime.fromtimestamp(runner._timestamp(), UTC)
+
+
+async def _sleep(seconds: float) -> None:
+    """Wait for as long, or until it is time to see whether the clock was set."""
+    if seconds <= _LONGEST_SLEEP_SECONDS:
+        await anyio.sleep(seconds)
+        return
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(_look_again, tasks.cancel_scope)
+        await anyio.sleep(seconds)
+        tasks.cancel_scope.cancel()
+
+
+async def _look_again(scope: anyio.CancelScope) -> None:
+    is_polling.set(True)
+    await anyio.sleep(_LONGEST_SLEEP_SECONDS)
+    scope.cancel()

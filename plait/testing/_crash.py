@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 from plait.durable import StepInterruptedError, WorkflowChangedError
 from plait.primitives import Failure, Outcome, SerializationError
-from plait.testing._faults import Fault, faulty
+from plait.testing._faults import Fault, Tally, UnusedFaultError, faulty
 from plait.testing._lives import During, Life, live, storage
 from plait.testing._mortal import MortalJournal
+from plait.testing._selection import UnknownNodeError
 from plait.testing._surroundings import alike, called, same_outcome, told, virtual_time
 
 if TYPE_CHECKING:
@@ -81,6 +82,8 @@ async def assert_crash_safe(
         max_kills: How many kills at the most, evenly spread.
 
     Raises:
+        UnknownNodeError: A fault is one of a node that the workflow does not have.
+        UnusedFaultError: The run never came to the node of a fault.
         CrashSafetyError: It differs; the message says where it was killed, how, and what may be
             the cause.
 
@@ -155,6 +158,8 @@ class _Trial:
                 "could give back"
             )
             raise CrashSafetyError(msg) from life.outcome.error
+        if isinstance(life.outcome, Failure) and isinstance(life.outcome.error, _NO_FAULT):
+            raise life.outcome.error
         return journal.writes, await self._end(life)
 
     async def killed(self, number: int, before: _End) -> tuple[str, _Difference | None]:
@@ -193,8 +198,8 @@ class _Trial:
 
     async def _made(self) -> WorkflowPrimitive[Any, Any]:
         await called(self.setup)
-        times_left = [fault.times for fault in self.faults]
-        return faulty(self.workflow, self.faults, lambda: times_left)
+        tally = Tally(self.faults)
+        return faulty(self.workflow, self.faults, lambda: tally)
 
     async def _live(self, workflow: WorkflowPrimitive[Any, Any], journal: MortalJournal) -> Life:
         # A workflow may change its input; the runner's own copy is what counts.
@@ -207,6 +212,8 @@ class _Trial:
         return _End(life.outcome, copy.deepcopy(life.data), copy.deepcopy(await called(self.state)))
 
 
+_NO_FAULT = (UnknownNodeError, UnusedFaultError)
+"""What a run ends with where it never came to a fault."""
 _CHANGED_HINT = (
     "What a workflow does outside of its steps must be the same each time: take the time, random "
     "numbers and ids from the context (context.now(), context.random, context.uuid()), and do "

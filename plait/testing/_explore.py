@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import anyio
 
 from plait.primitives import Failure, Outcome, Success, WorkflowContext, WorkflowPrimitive
-from plait.testing._faults import Fault, faulty
+from plait.testing._faults import Fault, Tally, faulty
 from plait.testing._front import Fronted, FrontRuntime
 from plait.testing._surroundings import alike, called, same_outcome, told, virtual_time
 
@@ -86,6 +86,8 @@ async def explore(
     Raises:
         ExplorationError: Runs end differently, or `check` refused one; the message has the order
             and the seed.
+        UnknownNodeError: A fault is one of a node that the workflow does not have.
+        UnusedFaultError: No run came to the node of a fault.
         ValueError: `runs` is less than 1.
 
     Example:
@@ -112,6 +114,7 @@ async def explore(
     choices = _Choices(seed, runs) if order is None else _Choices(seed, 1, _read(order))
     first: _Run | None = None
     count = 0
+    over_all = Tally(faults)
     async with virtual_time() as clock:
         for choose in choices:
             await called(setup)
@@ -122,6 +125,7 @@ async def explore(
             finally:
                 clock.on_idle.remove(run.release)
             count += 1
+            over_all.reached |= run.tally.reached
             first = first or run
             problem = await _problem(first, run, check)
             if problem is not None:
@@ -132,6 +136,7 @@ async def explore(
                 )
                 raise ExplorationError(msg, shown) from run.refusal
     assert first is not None
+    over_all.check(workflow.name)
     return Exploration(count, choices.is_exhaustive, seed, first.outcome)
 
 
@@ -193,6 +198,7 @@ class _Run(FrontRuntime):
         self.outcome: Outcome[Any]
         self.context = WorkflowContext()
         self.refusal: Exception | None = None
+        self.tally: Tally
 
     async def execute(
         self,
@@ -205,9 +211,10 @@ class _Run(FrontRuntime):
         self.context = WorkflowContext(
             correlation_id="explore", data=copy.deepcopy(dict(data or {}))
         )
-        times = [fault.times for fault in faults]
+        self.tally = Tally(faults)
+        faulted = faulty(workflow, faults, lambda: self.tally, may_be_unused=True)
+        gated = Fronted(faulted, self._in_front_of)
         try:
-            gated = Fronted(faulty(workflow, faults, lambda: times), self._in_front_of)
             self.outcome = Success(await gated.execute(copy.deepcopy(input_data), self.context))
         except Exception as error:  # noqa: BLE001 - compared with the other runs'
             self.outcome = Failure(error)

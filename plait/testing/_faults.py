@@ -27,6 +27,10 @@ class InjectedError(PlaitError):
     """A failure that `fail` put there."""
 
 
+class UnusedFaultError(PlaitError, AssertionError):
+    """A run came to its end and never to the node of a fault: the test has shown nothing."""
+
+
 class InjectedCancelError(PlaitError):
     """The run was cancelled at the node that `cancel` names, and has ended."""
 
@@ -191,29 +195,78 @@ def with_faults(workflow: WorkflowPrimitive[In, Out], *faults: Fault) -> Workflo
 
     Raises:
         UnknownNodeError: There is no such node. Of an imperative workflow only a whole run tells.
+        UnusedFaultError: When it is run: the run succeeded, and never came to the node of a fault.
+        ValueError: A fault is behind one that happens to all executions of the same node.
     """
-    return faulty(workflow, faults, lambda: [fault.times for fault in faults])
+    return faulty(workflow, faults, lambda: Tally(faults))
 
 
 def faulty(
     workflow: WorkflowPrimitive[In, Out],
     faults: Sequence[Fault],
-    times_left: Callable[[], list[int | None]],
+    tally: Callable[[], Tally],
+    *,
+    may_be_unused: bool = False,
 ) -> WorkflowPrimitive[In, Out]:
     """The same workflow with faults in it.
 
     Args:
         workflow: The workflow.
         faults: What goes wrong.
-        times_left: How often each of them still happens; asked at the start of a run.
+        tally: Counts them; asked for at the start of a run.
+        may_be_unused: Whether a run need not come to the node of each.
     """
+    _refuse_hidden(faults)
     chosen = [(Selection(fault.node), fault) for fault in faults]
     check([selection for selection, _ in chosen], workflow)
 
     def front(inner: Runtime | None) -> FrontRuntime:
-        return _Faulty(workflow, chosen, times_left(), inner)
+        return _Faulty(workflow, chosen, tally(), may_be_unused, inner)
 
     return Fronted(workflow, front)
+
+
+class Tally:
+    """Counts how often faults still happen, and which of their nodes were come to.
+
+    Args:
+        faults: The faults.
+    """
+
+    def __init__(self, faults: Sequence[Fault]) -> None:
+        self._faults = faults
+        self.left = [fault.times for fault in faults]
+        self.reached: set[int] = set()
+
+    def check(self, workflow: str) -> None:
+        """Refuse faults that nothing came to.
+
+        Args:
+            workflow: The workflow's name.
+
+        Raises:
+            UnusedFaultError: There is one.
+        """
+        for index, fault in enumerate(self._faults):
+            if index not in self.reached:
+                msg = (
+                    f"{workflow!r} never came to {fault.node!r}, so that its fault did not happen: "
+                    "choose an input that leads there, or leave the fault out"
+                )
+                raise UnusedFaultError(msg)
+
+
+def _refuse_hidden(faults: Sequence[Fault]) -> None:
+    always: set[str] = set()
+    for fault in faults:
+        if fault.node in always:
+            msg = (
+                f"a fault of {fault.node!r} is behind one that happens to all of its executions, "
+                "and would never happen itself: put it before, or give the other times="
+            )
+            raise ValueError(msg)
+        if fault.times is None:
+            always.add(fault.node)
 
 
 class _Faulty(FrontRuntime):
@@ -223,12 +276,15 @@ class _Faulty(FrontRuntime):
         self,
         workflow: WorkflowPrimitive[Any, Any],
         faults: Sequence[tuple[Selection, Fault]],
-        times_left: list[int | None],
+        tally: Tally,
+        may_be_unused: bool,
         inner: Runtime | None,
     ) -> None:
         super().__init__(inner)
         self._faults = faults
-        self._left = times_left
+        self._tally = tally
+        self._may_be_unused = may_be_unused
+        self._workflow = workflow
         self._sightings = Sightings([selection for selection, _ in faults], workflow)
         self._scope = anyio.CancelScope()
 
@@ -240,7 +296,14 @@ class _Faulty(FrontRuntime):
         context: WorkflowContext,
     ) -> Coroutine[Any, Any, T]:
         """Execute a node, with its fault where it has one."""
-        self._sightings.see(primitive, context.path)
+        path = context.path
+        self._sightings.see(primitive, path)
+        takers = [
+            index
+            for index, (selection, _) in enumerate(self._faults)
+            if selection.takes(primitive, path)
+        ]
+        self._tally.reached.update(takers)
 
         # What goes wrong does so in the node's own execution: a journal records it as the node's,
         # and a replay does not have it happen again.
@@ -248,7 +311,7 @@ class _Faulty(FrontRuntime):
             primitive: WorkflowPrimitive[A, T], input_data: A, context: WorkflowContext
         ) -> Coroutine[Any, Any, T]:
             execution = execute(primitive, input_data, context)
-            fault = self._next(primitive, context.path)
+            fault = self._next(takers)
             return execution if fault is None else fault.happen(execution, self._scope.cancel)
 
         return super().perform(primitive, with_fault, input_data, context)
@@ -257,15 +320,17 @@ class _Faulty(FrontRuntime):
         """Refuse faults of what there was not in a whole run; say that it was cancelled."""
         with self._scope:
             result = await call
-            self._sightings.check()
+            self._sightings.check(self)
+            if not self._may_be_unused and self._sightings.is_whole(self):
+                self._tally.check(self._workflow.name)
             return result
         msg = f"the run was cancelled: {context!r}"
         raise InjectedCancelError(msg)
 
-    def _next(self, primitive: WorkflowPrimitive[Any, Any], path: str) -> Fault | None:
-        for index, (selection, fault) in enumerate(self._faults):
-            left = self._left[index]
-            if left != 0 and selection.takes(primitive, path):
-                self._left[index] = None if left is None else left - 1
-                return fault
+    def _next(self, takers: Sequence[int]) -> Fault | None:
+        for index in takers:
+            left = self._tally.left[index]
+            if left != 0:
+                self._tally.left[index] = None if left is None else left - 1
+                return self._faults[index][1]
         return None

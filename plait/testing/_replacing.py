@@ -65,7 +65,7 @@ class _Replacing(FrontRuntime):
     async def whole(self, call: Coroutine[Any, Any, T], context: WorkflowContext) -> T:
         """Refuse mocks of what there was not in a whole run."""
         result = await call
-        self._sightings.check()
+        self._sightings.check(self)
         return result
 
 

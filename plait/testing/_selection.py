@@ -13,7 +13,7 @@ from plait.testing._tree import nodes_of
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable
 
-    from plait.primitives import WorkflowPrimitive
+    from plait.primitives import Runtime, WorkflowPrimitive
 
 
 class UnknownNodeError(PlaitError, LookupError):
@@ -91,6 +91,7 @@ class Sightings:
         self, selections: Collection[Selection], workflow: WorkflowPrimitive[Any, Any]
     ) -> None:
         self._workflow = workflow
+        self._root = ""
         nodes = list(nodes_of(workflow))
         # What stands in the tree need not be reached in each run; of the rest, a run must tell.
         self._missing = {
@@ -102,6 +103,7 @@ class Sightings:
 
     def see(self, primitive: WorkflowPrimitive[Any, Any], path: str) -> None:
         """Take note of a node."""
+        self._root = self._root or path
         if not self._missing:
             return
         self._seen[path] = self._seen[primitive.name] = None
@@ -109,12 +111,24 @@ class Sightings:
             if selection.takes(primitive, path):
                 del self._missing[text]
 
-    def check(self) -> None:
+    def is_whole(self, runtime: Runtime) -> bool:
+        """Whether all of a run was seen, and it is not one that is carried on.
+
+        That does not come to what is inside of a node that had finished.
+        """
+        return not runtime.is_recorded(self._root)
+
+    def check(self, runtime: Runtime) -> None:
         """Refuse what was not there in a whole run.
+
+        Args:
+            runtime: The one that has seen it.
 
         Raises:
             UnknownNodeError: Something was not.
         """
+        if not self.is_whole(runtime):
+            return
         for selection in self._missing.values():
             is_path = selection._is_path
             seen = [text for text in self._seen if ("/" in text or "[" in text) == is_path]

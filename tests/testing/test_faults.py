@@ -2,10 +2,13 @@ import anyio
 import pytest
 
 from plait import (
+    ConditionalPrimitive,
     FallbackPrimitive,
+    RateLimitPrimitive,
     RetryPrimitive,
     StepTimeoutError,
     TimeoutPrimitive,
+    WorkflowContext,
     step,
     workflow,
 )
@@ -15,8 +18,11 @@ from plait.testing import (
     InjectedCancelError,
     InjectedError,
     UnknownNodeError,
+    UnusedFaultError,
     VirtualClock,
+    assert_crash_safe,
     cancel,
+    explore,
     fail,
     hang,
     latency,
@@ -164,3 +170,68 @@ async def test_a_fault_at_a_node_that_is_not_there_is_refused(orders):
 def test_what_a_fault_cannot_be_is_refused(make, message):
     with pytest.raises(ValueError, match=message):
         make()
+
+
+# Faults that do not happen.
+
+
+async def test_a_fault_that_a_run_never_came_to_is_told(charge):
+    paid = ConditionalPrimitive(lambda total: total > 0, charge, step(str, name="refund"))
+    tested = with_faults(paid.named("orders"), fail("refund"))
+    with pytest.raises(InjectedError):
+        await tested(-42)
+    with pytest.raises(UnusedFaultError) as caught:
+        await tested(42)
+    assert str(caught.value) == (
+        "'orders' never came to 'refund', so that its fault did not happen: choose an input that "
+        "leads there, or leave the fault out"
+    )
+
+
+async def test_a_fault_that_no_crash_or_order_comes_to_is_told(charge):
+    paid = ConditionalPrimitive(lambda total: total > 0, charge, step(str, name="refund"))
+    with pytest.raises(UnusedFaultError):
+        await assert_crash_safe(paid, 42, faults=[fail("refund")])
+    with pytest.raises(UnusedFaultError):
+        await explore(paid, 42, faults=[fail("refund")])
+
+    @workflow
+    async def order(total):
+        return await charge(total)
+
+    for fault in (fail("refund"), fail("order/2:*")):
+        with pytest.raises(UnknownNodeError, match="'order' has no node"):
+            await assert_crash_safe(order, 42, faults=[fault])
+
+
+async def test_a_fault_that_only_some_orders_come_to_is_one(charge):
+    @step
+    async def settle(_, context: WorkflowContext):
+        context.data["settled"] = True
+
+    late = ConditionalPrimitive(
+        lambda _, context: "settled" in context.data, charge, step(str, name="wait")
+    )
+    found = await explore(settle | late, 42, faults=[fail("charge")], check=lambda *_: None)
+    assert found.is_exhaustive
+
+
+def test_a_fault_behind_one_that_always_happens_is_refused(orders):
+    with pytest.raises(ValueError, match="a fault of 'charge' is behind one that happens to all"):
+        with_faults(orders, latency("charge", 1), fail("charge"))
+
+
+async def test_a_run_that_is_carried_on_need_not_come_there_again(charge):
+    limited = RateLimitPrimitive(charge, 10, 1)
+
+    @workflow
+    async def order(total, context: WorkflowContext):
+        paid = await limited(total)
+        await context.sleep(24 * 60 * 60)
+        return paid
+
+    slow = with_faults(order, latency("charge", 60))
+    mocked = order.named("mocked order").with_mocks({"charge": str})
+    async with VirtualClock(), DurableRunner(MemoryJournal()) as runner:
+        assert await runner.run(slow, 42) == "paid 42"
+        assert await runner.run(mocked, 42) == "42"

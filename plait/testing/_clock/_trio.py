@@ -92,6 +92,10 @@ class TrioTime:
             wait, steps, quiet_since = 0.0, -1, 0.0
             while True:
                 await trio.testing.wait_all_tasks_blocked(wait)
+                idle_at = self._steps.idle_at
+                await trio.lowlevel.cancel_shielded_checkpoint()
+                if self._steps.count != idle_at:
+                    continue  # others had waited for all to be blocked, and have gone on since
                 if self._owed.any() or trio.lowlevel.current_statistics().run_sync_soon_queue_size:
                     # In this order: a thread hands its answer in before it says that it has.
                     wait, steps = _POLL_SECONDS, -1
@@ -135,8 +139,12 @@ class _Steps(trio.abc.Instrument):
     """Counts the steps that tasks make, other than ours."""
 
     def __init__(self) -> None:
-        self.count = 0
+        self.count = self.idle_at = 0
         self.ours: trio.lowlevel.Task | None = None
+
+    def after_io_wait(self, timeout: float) -> None:
+        """Note how many there were when nothing was left to do."""
+        self.idle_at = self.count
 
     def before_task_step(self, task: trio.lowlevel.Task) -> None:
         """Count one."""

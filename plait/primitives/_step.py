@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import functools
 from dataclasses import dataclass
+from functools import partial
 from typing import (
     TYPE_CHECKING,
     Any,
@@ -21,6 +22,7 @@ from typing import (
 import anyio.to_thread
 
 from plait.primitives._base import In, Out, WorkflowPrimitive
+from plait.primitives._concurrency import backend
 from plait.primitives._context import WorkflowContext, current_context
 from plait.primitives._futures import Future
 from plait.primitives._references import reference_to
@@ -234,7 +236,9 @@ class Step(WorkflowPrimitive[In, Out], Generic[In, P, Out]):
 
             async def in_thread(*args: Any, **kwargs: Any) -> Any:
                 # In a tuple, as trio refuses functions that turn out to return an awaitable.
-                (result,) = await anyio.to_thread.run_sync(lambda: (call(*args, **kwargs),))
+                work = partial(anyio.to_thread.run_sync, lambda: (call(*args, **kwargs),))
+                # No thread can be stopped: none is at work any more where its step has ended.
+                (result,) = await backend().shielded(work)
                 return await result if self._is_to_await(result) else result
 
             return in_thread

@@ -143,7 +143,7 @@ class RetryPrimitive(Wrapper[In, Out]):
                 result: Out = await self._primitive.execute(input_data, frame)
             except Exception as error:
                 note_failure(error, frame)
-                failures.append(repr(error))
+                failures.append(_shown(error))
                 waits = iter(self._backoff) if waits is None else waits
                 wait = self._wait_after(error, len(failures), waits, frame)
                 following = context.enter(self, len(failures) + 1)
@@ -221,3 +221,10 @@ def _has_gone_on(frame: WorkflowContext, following: WorkflowContext) -> bool:
     return following.has_begun or (
         runtime is not None and runtime.is_recorded(f"{frame.path}#sleep")
     )
+
+
+def _shown(error: Exception) -> str:
+    try:
+        return repr(error)
+    except Exception:  # noqa: BLE001 - what an error holds may no longer be there to be shown
+        return f"<{type(error).__name__}, of which repr() failed>"

@@ -219,6 +219,22 @@ async def test_an_async_generator_is_closed_when_the_map_is_cancelled():
     assert source.closed
 
 
+async def test_an_async_generator_may_await_while_it_is_closed():
+    closed = []
+
+    async def pages():
+        try:
+            while True:
+                yield 60
+        finally:
+            await checkpoint()
+            closed.append("closed")
+
+    with anyio.move_on_after(0.01):
+        await MapPrimitive(anyio.sleep, max_concurrency=2)(pages())
+    assert closed == ["closed"]
+
+
 async def test_a_source_that_fails_while_it_is_closed_does_not_hide_the_failure():
     async def elements():
         try:

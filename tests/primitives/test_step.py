@@ -1,12 +1,22 @@
 import functools
 import threading
+import time
+from contextlib import suppress
 from contextvars import ContextVar
 
 import anyio
+import anyio.to_thread
 import pytest
 
 import plait
-from plait import MockPrimitive, Step, WorkflowContext, step
+from plait import (
+    MockPrimitive,
+    Step,
+    StepTimeoutError,
+    TimeoutPrimitive,
+    WorkflowContext,
+    step,
+)
 
 Context = WorkflowContext
 
@@ -256,6 +266,45 @@ async def test_an_error_in_a_thread_step_is_raised_as_it_is():
 
     with pytest.raises(KeyError, match="in the thread"):
         await fail(0)
+
+
+@pytest.mark.parametrize("around", [lambda block: block | block, lambda block: block >> block])
+async def test_no_thread_is_at_work_where_its_step_was_cancelled(around):
+    started, release, ended = threading.Event(), threading.Event(), []
+
+    @step(thread=True)
+    def block(number: int) -> None:
+        started.set()
+        release.wait(5)
+        ended.append(number)
+
+    async def cancel():
+        await anyio.to_thread.run_sync(started.wait)
+        tasks.cancel_scope.cancel()
+        with anyio.CancelScope(shield=True):
+            await anyio.sleep(0.01)
+        assert ended == []
+        release.set()
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(cancel)
+        try:
+            await around(block)(1)
+        finally:
+            assert ended
+
+
+async def test_a_deadline_waits_for_the_thread_that_it_cannot_stop():
+    ended = []
+
+    @step(thread=True)
+    def block(seconds: float) -> None:
+        time.sleep(seconds)
+        ended.append(seconds)
+
+    with suppress(StepTimeoutError):  # trio has the result, late as it is
+        await TimeoutPrimitive(block, 0.001)(0.05)
+    assert ended == [0.05]
 
 
 async def test_a_coroutine_that_a_thread_step_returns_is_awaited():

@@ -441,3 +441,14 @@ async def test_waits_come_back_after_the_block(clock):
 def test_the_bound_for_a_test_is_not_negative():
     with pytest.raises(ValueError, match="max_retries=-1"), no_waiting(max_retries=-1):
         pass
+
+
+async def test_an_error_that_cannot_be_shown_is_raised_all_the_same(clock):
+    class DetachedError(Exception):
+        def __repr__(self):
+            raise LookupError("the session is closed")
+
+    retry = RetryPrimitive(failing(2, DetachedError("row")), 1, backoff=constant(0))
+    with pytest.raises(DetachedError) as caught:
+        await retry.execute(0, clock.context())
+    assert "<DetachedError, of which repr() failed>" in caught.value.__notes__[-1]

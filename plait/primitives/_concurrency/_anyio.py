@@ -111,8 +111,7 @@ class AnyioGroup(Group[T]):
             async with anyio.create_task_group() as self._task_group:
                 await self._drive()
         finally:
-            with anyio.CancelScope(shield=True):
-                await self._close_stream()
+            await self._close_stream()
         return Gathered(self._results, self._failures)
 
     def _spawn(self, index: int, call: Coroutine[Any, Any, T]) -> None:

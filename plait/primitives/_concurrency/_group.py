@@ -16,6 +16,8 @@ from collections.abc import (
 from functools import partial
 from typing import Any, Generic, NamedTuple, TypeAlias, TypeVar, cast
 
+import anyio
+
 T = TypeVar("T")
 
 Call: TypeAlias = Callable[[], Coroutine[Any, Any, T]]
@@ -119,7 +121,10 @@ class Group(ABC, Generic[T]):
     async def _close_stream(self) -> None:
         if isinstance(self._stream, AsyncGenerator):
             try:
-                await self._stream.aclose()
+                # anyio's cancellation is a level: in a scope that is cancelled, nothing can be
+                # awaited that is not shielded.
+                with anyio.CancelScope(shield=True):
+                    await self._stream.aclose()
             except Exception as error:  # noqa: BLE001 - reported with the other failures
                 self._failures.append((SOURCE, error))
 

@@ -56,6 +56,7 @@ def has_blocks(document: Path) -> bool:
     return any(not file for file, _ in PYTHON.findall(document.read_text()))
 
 
+@pytest.mark.timeout(300)  # some start processes
 @pytest.mark.parametrize(
     "document", [path for path in DOCUMENTS if has_blocks(path)], ids=lambda path: path.name
 )

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Literal, TypeAlias, get_args
 
 from plait.observability._run_log import RunLog, add_run
 from plait.observability._settings import add_instrument, settings
+from plait.observability._text import text_of, utf8
 
 if TYPE_CHECKING:
     from typing import TextIO
@@ -54,13 +55,17 @@ def configure_logging(
     else:
         rendered = [
             structlog.processors.format_exc_info,
-            structlog.processors.JSONRenderer(ensure_ascii=False, default=repr),
+            structlog.processors.JSONRenderer(ensure_ascii=False, default=text_of),
         ]
     handler = logging.StreamHandler(output)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=[structlog.stdlib.ExtraAdder(), _drop_formatted, *common],
-            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *rendered],
+            processors=[
+                structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+                *rendered,
+                _encodable,
+            ],
         )
     )
     structlog.configure(
@@ -80,6 +85,12 @@ def configure_logging(
     if not any(isinstance(instrument, RunLog) for instrument in settings().instruments):
         add_instrument(RunLog())
     return handler
+
+
+def _encodable(logger: object, method: str, line: EventDict) -> str:
+    """The line as a stream can write it; in JSON, what is escaped means the same."""
+    # By now it is text, which the type of a processor does not say.
+    return utf8(str(line))
 
 
 def _drop_formatted(logger: object, method: str, event_dict: EventDict) -> EventDict:

@@ -6,6 +6,7 @@ import logging
 from typing import TYPE_CHECKING
 
 from plait.observability._instrument import Instrument, Node, current_node
+from plait.observability._text import text_of
 from plait.primitives._providers import current_trace
 
 if TYPE_CHECKING:
@@ -50,7 +51,7 @@ class RunLog(Instrument):
             "steps_completed": node.steps_completed,
         }
         if node.state == "failed":
-            fields["error"] = repr(node.error)
+            fields["error"] = _repr(node.error)
         node.context.logger.log(level, event, **fields)
 
     def on_event(
@@ -64,6 +65,13 @@ class RunLog(Instrument):
                 for key, value in attributes.items()
             }
             node.context.logger.log(level, event, **fields)
+
+
+def _repr(error: BaseException | None) -> str:
+    try:
+        return repr(error)
+    except Exception:  # noqa: BLE001 - what observes a run must not fail it
+        return text_of(error)
 
 
 def run_fields() -> dict[str, object]:

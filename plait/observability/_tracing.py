@@ -13,7 +13,7 @@ from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapProp
 
 from plait.observability._instrument import Instrument, Node
 from plait.observability._runtime import PARENT_RUN, TRACE
-from plait.observability._text import utf8
+from plait.observability._text import text_of, utf8
 from plait.primitives import Step
 from plait.primitives._errors import Abort
 
@@ -90,7 +90,7 @@ class Tracing(Instrument):
 
 
 def _attributes(node: Node) -> dict[str, AttributeValue]:
-    # What telemetry costs a step is spent here as much as on the span.
+    # This costs as much as the span does: what all of a run's nodes have in common is made once.
     context, primitive, root = node.context, node.primitive, node._root or node
     shared = root._shared
     if shared is None:
@@ -123,7 +123,7 @@ def _plain(value: object) -> AttributeValue:
         return value
     if isinstance(value, int) and -(2**63) <= value < 2**63:
         return value
-    return utf8(str(value))
+    return text_of(value)
 
 
 def _tell_error(span: trace.Span, node: Node, error: BaseException) -> None:
@@ -133,13 +133,13 @@ def _tell_error(span: trace.Span, node: Node, error: BaseException) -> None:
     if isinstance(error, Abort):
         error = error.error
     kind = f"{type(error).__module__}.{type(error).__qualname__}".removeprefix("builtins.")
-    message = utf8(str(error))
+    message = text_of(error)
     span.set_attribute("error.type", kind)
     span.set_status(Status(StatusCode.ERROR, f"{type(error).__name__}: {message}"))
     # An error passes each node on its way up; it is recorded where it was raised.
     if node.raised_here and span.is_recording():
         # What the SDK's record_exception writes, in text that can be encoded.
-        trace_of_calls = utf8("".join(traceback.format_exception(error)))
+        trace_of_calls = text_of("".join(traceback.format_exception(error)))
         span.add_event(
             "exception",
             {

@@ -159,6 +159,44 @@ async def test_errors_are_in_json_with_their_traceback(logs):
     assert "OSError: down" in events(read())[0]["exception"]
 
 
+class UnspeakableError(Exception):
+    def __str__(self):
+        raise KeyError("nothing to say")
+
+    __repr__ = __str__
+
+
+@pytest.mark.parametrize("style", ["console", "json"])
+async def test_what_no_stream_can_write_is_written_all_the_same(style, capsys):
+    output = io.TextIOWrapper(io.BytesIO(), encoding="utf-8")
+    handler = configure_logging(style, stream=output)
+    try:
+        with pytest.raises(UnspeakableError):
+            await MockPrimitive("broken", side_effect=UnspeakableError())(1)
+        await MockPrimitive("file", return_value=1).execute(1, WorkflowContext("half \udc80"))
+    finally:
+        logging.getLogger().removeHandler(handler)
+        structlog.reset_defaults()
+    output.flush()
+    text = output.buffer.getvalue().decode()
+    assert "workflow_failed" in text
+    assert "UnspeakableError: str() raised KeyError" in text
+    assert "half \\udc80" in text
+    if style == "json":
+        assert events(text)[-1]["correlation_id"] == "half \udc80"
+    # What the standard library says of a line that could not be written.
+    assert "Logging error" not in capsys.readouterr().err
+
+
+async def test_what_has_no_text_is_named_by_its_class_in_json(logs):
+    read = logs("json")
+    await MockPrimitive("done", return_value=1).execute(
+        1, WorkflowContext(metadata={"odd": UnspeakableError()})
+    )
+    (event,) = events(read())
+    assert event["metadata"]["odd"].endswith("UnspeakableError: str() raised KeyError>")
+
+
 async def test_outside_of_a_run_logs_are_as_they_were(logs):
     read = logs("json")
     structlog.get_logger("shop").info("started")

@@ -3,6 +3,7 @@
 import re
 import socket
 import urllib.request
+from pathlib import Path
 
 import anyio
 import pytest
@@ -80,6 +81,11 @@ async def test_prometheus_scrapes_every_metric_with_its_labels(tmp_path):
 
     def value(name, **labels):
         return samples[name, tuple(sorted(labels.items()))]
+
+    # What the dashboard asks for is there.
+    dashboard = Path(__file__).parents[2] / "examples" / "jaeger" / "grafana" / "plait.json"
+    asked = set(re.findall(r"\b(?:plait|sequential|parallel)_\w+", dashboard.read_text()))
+    assert asked <= {name for name, _ in samples}
 
     for label in ("double", "parallel"):
         assert value("sequential_step_duration_seconds_count", step=label) >= 2

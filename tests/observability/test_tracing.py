@@ -179,6 +179,48 @@ async def test_spans_that_cannot_be_made_fail_no_run(provider, caplog):
     assert len(caplog.records) == 1
 
 
+class UnspeakableError(Exception):
+    def __str__(self):
+        raise KeyError("nothing to say")
+
+
+async def test_an_error_without_a_text_is_told_by_its_class(spans):
+    broken = MockPrimitive("broken", side_effect=UnspeakableError())
+    with pytest.raises(UnspeakableError):
+        await (double >> broken).named("w")(1)
+    failed = {span.name: span for span in spans()}["broken"]
+    (event,) = failed.events
+    assert event.attributes["exception.type"] == f"{__name__}.UnspeakableError"
+    assert event.attributes["exception.message"].endswith(
+        "UnspeakableError: str() raised KeyError>"
+    )
+    assert tree(spans()) == {"w": None, "w/1:double": "w", "w/2:broken": "w"}
+
+
+async def test_metadata_without_a_text_costs_no_span(spans):
+    await double.execute(1, WorkflowContext(metadata={"odd": UnspeakableError(), "plain": 1}))
+    (span,) = spans()
+    assert span.attributes["plait.metadata.odd"].endswith(
+        "UnspeakableError: str() raised KeyError>"
+    )
+    assert span.attributes["plait.metadata.plain"] == 1
+
+
+async def test_texts_that_a_receiver_would_refuse_are_cut(spans):
+    with pytest.raises(ValueError, match=r"x+ the end"):
+        await MockPrimitive("broken", side_effect=ValueError(f"x{'x' * 5_000_000} the end"))(1)
+    (span,) = spans()
+    (event,) = span.events
+    message = event.attributes["exception.message"]
+    assert len(message) < 20_000
+    assert message.startswith("xxx")
+    assert "characters are left out" in message
+    assert message.endswith(" the end")
+    assert len(span.status.description) < 20_000
+    assert event.attributes["exception.stacktrace"].startswith("Traceback")
+    assert len(event.attributes["exception.stacktrace"]) < 20_000
+
+
 async def test_a_run_that_its_journal_stops_says_why(spans, tmp_path):
     journal = f"sqlite:///{tmp_path}/runs.db"
     flaky = MockPrimitive("flaky", side_effect=OSError("down"))

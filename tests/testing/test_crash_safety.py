@@ -1,6 +1,7 @@
 """`assert_crash_safe` finds planted faults, and passes their mended twins."""
 
 import itertools
+import random
 import sqlite3
 import time
 import uuid
@@ -570,6 +571,55 @@ async def test_an_interrupted_step_with_a_fallback_that_looks_is_safe(bank):
 
 
 # A step's place that depends on what the others do.
+
+
+# Choices that are made outside of a step.
+
+
+async def test_a_random_choice_is_found():
+    draws = random.Random(3)
+
+    @workflow
+    async def ship(order):
+        courier = draws.random()
+        return await plain(f"{order} by {courier}")
+
+    message = await find(ship, 1, setup=lambda: draws.seed(3))
+    assert "WorkflowChangedError: " in message
+    assert "context.random" in message
+
+
+async def test_a_random_choice_of_the_contexts_is_safe():
+    @workflow
+    async def ship(order, context: WorkflowContext):
+        return await plain(f"{order} by {context.random.random()}")
+
+    await assert_crash_safe(ship, 1)
+
+
+async def test_a_counter_of_the_process_is_found():
+    numbers = itertools.count(1)
+
+    def rewind():
+        nonlocal numbers
+        numbers = itertools.count(1)
+
+    @workflow
+    async def ship(order):
+        number = next(numbers)
+        return await plain(order), number
+
+    message = await find(ship, 1, setup=rewind)
+    assert "it ends with" in message
+
+
+async def test_a_counter_in_the_data_is_safe():
+    @workflow
+    async def ship(order, context: WorkflowContext):
+        number = context.data["number"] = context.data.get("number", 0) + 1
+        return await plain(order), number
+
+    await assert_crash_safe(ship, 1)
 
 
 async def test_calls_in_an_order_that_changes_are_found():

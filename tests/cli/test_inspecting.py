@@ -141,7 +141,7 @@ def test_a_run_that_is_followed_may_be_left(runs, journal):
     with subprocess.Popen(command, cwd=HERE, stdout=subprocess.PIPE, text=True) as process:
         assert "review/1:bring" in process.stdout.readline()
         process.send_signal(signal.SIGINT)
-        process.communicate(timeout=20)
+        process.communicate(timeout=60)
     assert process.returncode == 4
 
 
@@ -330,7 +330,7 @@ def test_a_runner_is_served_until_it_is_asked_to_end(plait, journal, tmp_path):
                 "/api/workflows/dawdle/runs", json=1.0, headers={"Prefer": "respond-async"}
             )
         process.send_signal(signal.SIGTERM)
-        _, errors = process.communicate(timeout=30)
+        _, errors = process.communicate(timeout=60)
     assert process.returncode == 0, errors
     statuses = {run["run_id"]: run["status"] for run in _listed(plait)}
     assert statuses[slow.json()["run_id"]] == "completed"
@@ -356,7 +356,7 @@ def test_an_application_is_served(tmp_path):
         address = json.loads(process.stdout.readline())["address"]
         assert httpx.get(f"{address}/health").json()["status"] == "ok"
         process.send_signal(signal.SIGINT)
-        _, errors = process.communicate(timeout=30)
+        _, errors = process.communicate(timeout=60)
     assert process.returncode == 0
     assert "only this machine is let in" in errors
 
@@ -368,7 +368,7 @@ def test_a_worker_executes_what_others_started(plait, journal):
         plait("runs", "signal", "a", "answered", '"because"')
         assert plait("runs", "tail", "a").exit_code == 0
         process.send_signal(signal.SIGTERM)
-        _, errors = process.communicate(timeout=30)
+        _, errors = process.communicate(timeout=60)
     assert (process.returncode, errors) == (0, "taking no more runs\n")
 
 

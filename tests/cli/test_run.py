@@ -173,7 +173,7 @@ def test_an_interrupted_run_is_suspended_and_goes_on(plait, journal):
     ) as process:
         _until_begun(plait)
         process.send_signal(signal.SIGTERM)
-        told, _ = process.communicate(timeout=20)
+        told, _ = process.communicate(timeout=60)
     assert process.returncode == 4
     assert json.loads(told)["status"] == "suspended"
     assert plait("runs", "signal", "a", "answered", '"because"').exit_code == 0
@@ -206,7 +206,7 @@ def test_without_its_extra_it_says_what_to_install(monkeypatch):
 
 
 def _until_begun(plait):
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 60
     while time.monotonic() < deadline:
         found = plait("runs", "list", "--json")
         if found.exit_code == 0 and json.loads(found.stdout):

@@ -26,7 +26,7 @@ class Site:
         return await self.client.post(f"/api/workflows/{name}/runs", json=given, headers=headers)
 
     async def until(self, run_id, *statuses):
-        with anyio.fail_after(20):
+        with anyio.fail_after(60):
             while True:
                 info = await self.runner.info(run_id)
                 if info.status in statuses:
@@ -39,7 +39,7 @@ def eventually():
     """Waits until something is true."""
 
     async def wait(condition):
-        with anyio.fail_after(20):
+        with anyio.fail_after(60):
             while not condition():  # noqa: ASYNC110 - it says nothing when it becomes so
                 await anyio.sleep(0.01)
 

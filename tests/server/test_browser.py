@@ -52,7 +52,7 @@ def server(tmp_path_factory):
     with process:
         yield process.stdout.readline().split()[-1]
         process.send_signal(signal.SIGTERM)
-        assert process.wait(timeout=30) == 0
+        assert process.wait(timeout=60) == 0
 
 
 @pytest.fixture(scope="module")
@@ -153,7 +153,7 @@ def test_it_is_readable_on_every_screen(server, visit, name, viewport, scheme):
         f"{server}/api/workflows/orders/runs", json=ORDER, headers={"Idempotency-Key": run_id}
     )
     httpx.post(f"{server}/api/runs/{run_id}/signals/approval", json=name == "desk")
-    httpx.get(f"{server}/api/runs/{run_id}", headers={"Prefer": "wait=20"}, timeout=30)
+    httpx.get(f"{server}/api/runs/{run_id}", headers={"Prefer": "wait=20"}, timeout=60)
     page = visit("/", color_scheme=scheme, viewport=viewport)
     for path, what in (("/", "runs"), (f"/runs/{run_id}", "run"), ("/workflows", "workflows")):
         page.goto(f"{server}{path}")

@@ -69,7 +69,7 @@ class _Server:
 
     def stop(self):
         self._process.terminate()
-        self._process.wait(timeout=30)
+        self._process.wait(timeout=60)
         self._process.stdout.close()
 
 

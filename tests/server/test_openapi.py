@@ -130,7 +130,7 @@ def address():
     with process:
         yield process.stdout.readline().strip()
         process.terminate()
-        assert process.wait(timeout=30) == 0
+        assert process.wait(timeout=60) == 0
 
 
 CASES = int(os.environ.get("PLAIT_SCHEMA_CASES", "10"))

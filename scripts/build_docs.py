@@ -1,4 +1,7 @@
-"""Build the documentation into site/, where index.html opens it; nothing of it needs a network.
+"""Build the documentation into site/; neither that nor reading it needs a network.
+
+Open `site/index.html`; for the search too, `python -m http.server --directory site`, as browsers
+let no page start a worker from a file.
 
     uv run scripts/build_docs.py            # after writing what is generated of the sources
     uv run scripts/build_docs.py --links    # asks for each address outside as well

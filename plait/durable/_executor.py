@@ -198,6 +198,9 @@ class Executor:
         runtime.is_new = not records
         runtime.on_idle = partial(self._note_idle, execution)
         self.executions[stored.start.run_id] = execution
+        if self.lost_lease is not None:
+            # It was claimed with the old lease, before that was known to be lost.
+            execution.lose()
         self._task_group.start_soon(self._execute, execution)
         return execution
 

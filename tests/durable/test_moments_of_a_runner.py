@@ -1,5 +1,8 @@
 """What a runner does at the edges: waits that are nearly over, news from elsewhere, bad input."""
 
+import sqlite3
+from contextlib import closing
+
 import anyio
 import pytest
 from interruption import Gate
@@ -218,6 +221,26 @@ async def test_a_run_that_is_asked_for_while_it_is_claimed_is_executed_once(file
         assert run.executed == 1
     assert executed == [42]
     assert begun.ending is run._ending
+
+
+async def test_a_run_that_was_claimed_as_the_lease_was_lost_is_begun_with_the_new_one(file):
+    gate, executed = Gate(), []
+    gated, work = step(gate).named("gated"), step(executed.append).named("work")
+    journal = Slow(file)
+    async with runner_of(journal, gated, work) as runner:
+        first = await runner.start(gated, 1)
+        await gate.reached.wait()
+        journal.claims_late = True
+        second = await runner.start(work, 2, delay=0.01)
+        await journal.done.wait()
+        with closing(sqlite3.connect(file)) as connection, connection:
+            connection.execute("UPDATE runners SET is_gone = 1")
+        gate.open()
+        await until(lambda: runner._executor.lost_lease is not None)
+        journal.answers.set()
+        assert await first.result() == 1
+        await second.result()
+    assert executed == [2]
 
 
 async def test_a_run_that_is_resumed_as_it_fails_goes_on_once_it_has_left(file):

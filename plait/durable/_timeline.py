@@ -134,8 +134,7 @@ def tree(
         at = max(written, stored.start.created)
         if of := _OF_THE_NODE.match(record.path):
             node = _node_at(of[0], nodes, root)
-            if node.order is None:
-                node.state = _under_way(of[0], stored.status, passed)
+            node.state = _under_way(of[0], stored.status, passed)
             node.began, node.ended = at, None
             continue
         node = _node_at(record.path, nodes, root)

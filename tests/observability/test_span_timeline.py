@@ -40,6 +40,13 @@ def test_nodes_of_no_length_have_a_mark_each():
     assert render_timeline([Timing("w", 1, 1)], width=4) == "  w |#   | 0 us"
 
 
+@pytest.mark.parametrize(
+    ("seconds", "took"), [(59, "59.00 s"), (90, "1.5 min"), (5400, "1.5 h"), (129600, "1.5 days")]
+)
+def test_long_times_are_in_units_that_people_count_in(seconds, took):
+    assert render_timeline([Timing("w", 0, seconds)], width=4) == f"  w |####| {took}"
+
+
 @pytest.mark.parametrize(("nodes", "width"), [([], 40), ([Timing("w", 0, 1)], 0)])
 def test_nothing_to_show_and_no_room_to_show_it_are_refused(nodes, width):
     with pytest.raises(ValueError, match="at least one node and a width of 1"):

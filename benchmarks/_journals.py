@@ -64,7 +64,9 @@ def recovering(folder: Path, runs: int) -> Case:
 
     async def recover() -> None:
         meeting.renew(runs)
-        async with DurableRunner(address, workflows=[met], grace_seconds=0) as runner:
+        async with DurableRunner(
+            address, workflows=[met], grace_seconds=0, max_running=runs
+        ) as runner:
             if not await runner.list(limit=1):
                 await asyncio.gather(*(runner.start(met, 0) for _ in range(runs)))
             await meeting.everybody.wait()

@@ -32,7 +32,7 @@ class DataLog:
         self._kept = [(n, r.data) for n, r in enumerate(records) if r.kind == Kind.DATA and r.data]
         self._written: dict[str, int] = {}
         self._known: dict[str, bytes] = {}
-        self._written_now: list[str] = []
+        self._written_now: dict[str, None] = {}
 
     @property
     def is_written(self) -> bool:
@@ -75,7 +75,7 @@ class DataLog:
         self._known.update(changed)
         for key in removed:
             del self._known[key]
-        self._written_now.append(path)
+        self._written_now[path] = None
         return self._codec.encode(({key: data[key] for key in changed}, removed))
 
     def apply_below(self, path: str, data: dict[str, Any]) -> None:

@@ -17,6 +17,7 @@ from plait.durable._recorder import suspended
 from plait.durable._runtime import DurableRuntime
 from plait.durable._topics import Topics, end_topic, needs_in
 from plait.primitives import Failure, Outcome, Success, WorkflowContext, failed_path
+from plait.primitives._concurrency import backend
 from plait.primitives._context import current_context
 from plait.primitives._errors import Abort
 from plait.primitives._polling import is_polling
@@ -99,6 +100,7 @@ class Executor:
     def begin(self, task_group: anyio.abc.TaskGroup) -> None:
         """Begin to take runs from the journal."""
         self._task_group = task_group
+        self._begin_task = backend().spawner(task_group)
         self._is_leaving = False
         task_group.start_soon(self._look_for_work)
         task_group.start_soon(self._listen)
@@ -201,7 +203,7 @@ class Executor:
         if self.lost_lease is not None:
             # It was claimed with the old lease, before that was known to be lost.
             execution.lose()
-        self._task_group.start_soon(self._execute, execution)
+        self._begin_task(self._execute, execution)
         return execution
 
     def runtime(self, stored: StoredRun) -> DurableRuntime:

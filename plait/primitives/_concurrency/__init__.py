@@ -24,6 +24,8 @@ from plait.primitives._concurrency._group import (
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
 
+    from anyio.abc import TaskGroup
+
 T = TypeVar("T")
 
 __all__ = [
@@ -85,6 +87,16 @@ class Backend(Protocol):
 
     def shielded(self, call: Callable[[], Coroutine[Any, Any, T]]) -> Coroutine[Any, Any, T]:
         """Run a call to its end; one that is cancelled meanwhile hears of it then."""
+        ...
+
+    def spawner(
+        self, group: TaskGroup
+    ) -> Callable[[Callable[..., Coroutine[Any, Any, None]], Any], None]:
+        """Begins tasks which nobody waits for, and which see to their own cancelling.
+
+        Args:
+            group: Fails where one of them does.
+        """
         ...
 
     def gather(self, calls: Source[T], limit: int | None) -> Coroutine[Any, Any, Gathered[T]]:

@@ -18,6 +18,8 @@ from plait.primitives._errors import Abort
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine, Generator
 
+    from anyio.abc import TaskGroup
+
 T = TypeVar("T")
 
 
@@ -89,6 +91,15 @@ def call_soon() -> Callable[[Callable[[], None]], None]:
 
     # anyio's own way into the loop waits for the function to have run; trio's does not.
     return trio.lowlevel.current_trio_token().run_sync_soon
+
+
+def spawner(group: TaskGroup) -> Callable[[Callable[..., Coroutine[Any, Any, None]], Any], None]:
+    """Begins tasks which nobody waits for; the group fails where one of them does."""
+
+    def spawn(call: Callable[..., Coroutine[Any, Any, None]], argument: Any) -> None:
+        group.start_soon(call, argument)
+
+    return spawn
 
 
 async def gather(calls: Source[T], limit: int | None) -> Gathered[T]:

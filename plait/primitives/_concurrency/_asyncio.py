@@ -21,6 +21,8 @@ from plait.primitives._concurrency._group import (
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine
 
+    from anyio.abc import TaskGroup
+
 T = TypeVar("T")
 
 
@@ -89,6 +91,29 @@ def current_loop() -> object:
 def call_soon() -> Callable[[Callable[[], None]], object]:
     """Has a function called on this event loop soon, from any thread."""
     return asyncio.get_running_loop().call_soon_threadsafe
+
+
+def spawner(group: TaskGroup) -> Callable[[Callable[..., Coroutine[Any, Any, None]], Any], None]:
+    """Begins tasks which nobody waits for; the group fails where one of them does."""
+    loop = asyncio.get_running_loop()
+    tasks: set[asyncio.Task[None]] = set()
+
+    def ended(task: asyncio.Task[None]) -> None:
+        tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            group.start_soon(_raise, error)
+
+    def spawn(call: Callable[..., Coroutine[Any, Any, None]], argument: Any) -> None:
+        # Not by the group: what it keeps of each task costs more than the task.
+        task = loop.create_task(call(argument))
+        tasks.add(task)
+        task.add_done_callback(ended)
+
+    return spawn
+
+
+async def _raise(error: BaseException) -> None:
+    raise error
 
 
 async def gather(calls: Source[T], limit: int | None) -> Gathered[T]:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from plait.durable._blobs import Blobs
     from plait.durable._codec import Codec
-    from plait.durable._journal import Journal, StoredRun
+    from plait.durable._journal import Journal, StoredRun, Wait
     from plait.primitives import WorkflowContext
 
 T = TypeVar("T")
@@ -70,6 +70,10 @@ class Recorder(Runtime):
         """Whether the run is only replayed, up to where something would be executed."""
         self.aborted_by: Exception | None = None
         """What ended the run from inside, whatever its own code made of that."""
+        self.on_idle: Callable[[bool], None] = lambda is_idle: None
+        """Is told when there is nothing left to do but wait, and when there is again."""
+        self._busy = 0
+        self._waits: list[Wait] = []
         self._journal = journal
         self._run_key = run.key
         self._codec = codec
@@ -129,18 +133,31 @@ class Recorder(Runtime):
         """Record something before anything goes on; how soon it is on disk, `durability` says."""
         if self.is_closing or self.is_verifying:
             self._refuse_when_closing(record.path)
+        # As `_begin_work` does it, without a call: every step comes here.
+        self._busy += 1
+        if self._waits:
+            self.on_idle(False)
+        before: list[Awaitable[None]] = []
         try:
             if self._is_kept_apart(record):
                 record = await self._with_blobs(record, self._blobs.put)
             if self._durability != "sync":
                 self._note(record)
                 return
+            if self._noted:
+                before, self._noted = self._noted, before
             await self._journal.append(record)
-            # What was noted before is on disk with it.
-            while self._noted:
-                await self._noted.pop()
+            # What was noted before is on disk with it; what was noted since is not waited for.
+            while before:
+                await before.pop()
         except JournalError as error:
             raise self._not_written(error) from error
+        finally:
+            if before:
+                self._noted[:0] = before
+            self._busy -= 1
+            if self._waits and not self._busy:
+                self.on_idle(True)
 
     def _note(self, record: Record) -> None:
         """Record something that is soon enough on disk with the next record that is waited for."""
@@ -158,11 +175,25 @@ class Recorder(Runtime):
             raise self._not_written(error) from error
 
     async def _on_disk(self, written: Awaitable[T]) -> T:
-        """Await something that the journal does."""
+        """Await something that the journal does; meanwhile the run does more than wait."""
+        self._begin_work()
         try:
             return await written
         except JournalError as error:
             raise self._not_written(error) from error
+        finally:
+            self._end_work()
+
+    def _begin_work(self) -> None:
+        """Do more than wait: what does is not let go of."""
+        self._busy += 1
+        if self._waits:
+            self.on_idle(False)
+
+    def _end_work(self) -> None:
+        self._busy -= 1
+        if self._waits and not self._busy:
+            self.on_idle(True)
 
     def _not_written(self, error: JournalError) -> Abort:
         # Not the step's failure: nothing may be retried, or go on, that is not recorded.

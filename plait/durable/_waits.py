@@ -74,15 +74,11 @@ class Waits(Recorder):
         """Whether nothing is recorded of it."""
         self.failures: list[str] = []
         """Where the failures happened that nothing has handled so far, sorted."""
-        self.on_idle: Callable[[bool], None] = lambda is_idle: None
-        """Is told when there is nothing left to do but wait, and when there is again."""
         self._topics = topics
         self._spawn = spawn
         self._is_stopped = False
         self._is_earnest = False
         self._stuck_since: tuple[int, float] | None = None
-        self._busy = 0
-        self._waits: list[Wait] = []
         self._deadlines: list[Wait] = []
         self._given_up: list[tuple[str, tuple[str, ...]]] = []
         self._shields: set[anyio.CancelScope] = set()
@@ -220,12 +216,7 @@ class Waits(Recorder):
             await self._before_earnest(path)
             while True:
                 self._refuse_when_closing(path)
-                # Who takes something does more than wait: it must not be let go of meanwhile.
-                self._begin_work()
-                try:
-                    found = await self._on_disk(take())
-                finally:
-                    self._end_work()
+                found = await self._on_disk(take())
                 # News may have come as it was let go: what was taken is recorded, and comes again.
                 self._refuse_when_closing(path)
                 if found is not None:
@@ -266,16 +257,6 @@ class Waits(Recorder):
             for wait in waits:
                 self._waits.remove(wait)
             self.on_idle(not self._busy and bool(self._waits))
-
-    def _begin_work(self) -> None:
-        self._busy += 1
-        if self._waits:
-            self.on_idle(False)
-
-    def _end_work(self) -> None:
-        self._busy -= 1
-        if self._waits and not self._busy:
-            self.on_idle(True)
 
     @contextmanager
     def _giving_up(self, path: str) -> Generator[None, None, None]:
@@ -362,6 +343,7 @@ class Waits(Recorder):
 
         self._spawn(carry_out)
         cancelled: BaseException | None = None
+        self._begin_work()
         while not ended.is_set():
             try:
                 with anyio.CancelScope(shield=True):
@@ -369,6 +351,7 @@ class Waits(Recorder):
             except anyio.get_cancelled_exc_class() as error:
                 # asyncio's own cancelling knows no shields.
                 cancelled = error
+        self._end_work()
         if failed:
             raise failed[0]
         return done[0], cancelled

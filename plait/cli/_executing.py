@@ -6,6 +6,7 @@ import signal
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import anyio
+import anyio.abc
 
 from plait.cli._output import Exit, Output
 from plait.cli._watching import watching
@@ -28,13 +29,14 @@ async def until_signalled(call: Callable[[], Awaitable[T]]) -> Outcome[T] | None
     outcome: Outcome[T] | None = None
     listening, calling = anyio.CancelScope(), anyio.CancelScope()
 
-    async def listen() -> None:
+    async def listen(*, task_status: anyio.abc.TaskStatus[None]) -> None:
         with listening, anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+            task_status.started()
             async for _ in signals:
                 calling.cancel()
 
     async with anyio.create_task_group() as tasks:
-        tasks.start_soon(listen)
+        await tasks.start(listen)
         with calling:
             outcome = await _outcome_of(call)
         listening.cancel()

@@ -16,7 +16,8 @@ import typer
 from rich.text import Text
 from rich.tree import Tree
 
-from plait.cli._loading import JournalOption, client_at, journal_file, load, runner_at, workflow_at
+from plait.cli._health import health_of, tell_health
+from plait.cli._loading import JournalOption, load, runner_at, workflow_at
 from plait.cli._output import CommandError, Exit, Json, Output, output
 from plait.durable import DurableRunner
 from plait.primitives._drawing import draw
@@ -138,7 +139,7 @@ def doctor(journal: JournalOption = "", is_json: Json = False) -> None:
     """Tell what is installed, and whether a journal is in order."""
     with output(is_json=is_json) as printed:
         installed = {extra: {name: _version(name) for name in of} for extra, of in _EXTRAS.items()}
-        health = _health(journal) if journal else None
+        health = health_of(journal) if journal else None
         is_well = health is None or health["problems"] == []
         if is_json:
             python = sys.version.split()[0]
@@ -154,7 +155,7 @@ def doctor(journal: JournalOption = "", is_json: Json = False) -> None:
         else:
             _tell_installed(installed, printed)
             if health is not None:
-                _tell_health(health, printed)
+                tell_health(health, printed)
         if not is_well:
             raise typer.Exit(Exit.FAILED)
 
@@ -206,47 +207,6 @@ def _version(package: str) -> str | None:
         return None
 
 
-def _health(journal: str) -> dict[str, Any]:
-    """What is wrong with a journal's file, and what is in it; nothing is written."""
-    file = journal_file(journal)
-    if not file.exists():
-        msg = f"there is no journal {file}"
-        raise CommandError(msg, Exit.NOT_FOUND)
-    problems: list[str] = []
-    counts: dict[str, int] = {}
-    try:
-        connection = sqlite3.connect(f"{file.absolute().as_uri()}?mode=ro", uri=True)
-        try:
-            checked = connection.execute("PRAGMA quick_check").fetchall()
-            problems = [row[0] for row in checked if row[0] != "ok"]
-        finally:
-            connection.close()
-        counts = {} if problems else anyio.run(_counts, journal)
-    except sqlite3.DatabaseError as error:
-        problems = [str(error)]
-    return {
-        "file": str(file),
-        "bytes": file.stat().st_size,
-        "problems": problems,
-        "runs": counts,
-    }
-
-
-async def _counts(journal: str) -> dict[str, int]:
-    client = client_at(journal)
-    await client._journal.open()
-    try:
-        counts: dict[str, int] = {}
-        before: str | None = None
-        while page := await client.list(before=before, limit=1000):
-            for info in page:
-                counts[info.status] = counts.get(info.status, 0) + 1
-            before = page[-1].run_id
-        return counts
-    finally:
-        await client._journal.close()
-
-
 def _tell_installed(installed: dict[str, dict[str, str | None]], printed: Output) -> None:
     python = sys.version.split()[0]
     printed.text(f"plait {_version('plait')}, Python {python}, SQLite {sqlite3.sqlite_version}")
@@ -258,10 +218,3 @@ def _tell_installed(installed: dict[str, dict[str, str | None]], printed: Output
             names = Text(f'missing {", ".join(missing)}: pip install "plait[{extra}]"', style="dim")
         rows.append((extra, names))
     printed.table(("EXTRA", "PACKAGES"), rows)
-
-
-def _tell_health(health: dict[str, Any], printed: Output) -> None:
-    runs = ", ".join(f"{count} {status}" for status, count in sorted(health["runs"].items()))
-    printed.text(f"{health['file']}: {health['bytes']:,} bytes, {runs or 'no runs'}")
-    for problem in health["problems"]:
-        printed.out.print(problem, markup=False, style="red")

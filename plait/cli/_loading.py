@@ -10,11 +10,12 @@ import traceback
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
+import anyio
 import typer
 from pydantic import ValidationError
 
 from plait.cli._output import CommandError, Exit
-from plait.durable import DurableRunner, JsonCodec
+from plait.durable import DurableRunner, JsonCodec, PostgresJournal
 from plait.durable._blobs import Blobs
 from plait.durable._client import RunClient
 from plait.durable._known import known_as
@@ -30,7 +31,9 @@ if TYPE_CHECKING:
 JournalOption = Annotated[
     str,
     typer.Option(
-        "--journal", envvar="PLAIT_JOURNAL", help="Where runs are kept, as sqlite:///runs.db."
+        "--journal",
+        envvar="PLAIT_JOURNAL",
+        help="Where runs are kept, as sqlite:///runs.db or postgresql://user@host/database.",
     ),
 ]
 AppOption = Annotated[
@@ -123,21 +126,29 @@ def client_at(journal: str) -> RunClient:
     if not journal:
         msg = "name the journal with --journal or PLAIT_JOURNAL, as sqlite:///runs.db"
         raise CommandError(msg)
-    file = journal_file(journal)
-    if not file.exists():
-        msg = f"there is no journal {file}"
-        raise CommandError(msg, Exit.NOT_FOUND)
+    found_journal(journal)
     return RunClient(_journal_at(journal), JsonCodec(), Blobs(None), Topics(), time.time)
 
 
-def journal_file(journal: str) -> Path:
-    """The file of a journal.
+def found_journal(journal: str) -> Path | PostgresJournal:
+    """The file of a journal that is there, or the one that is in a database.
 
     Raises:
+        CommandError: There is none.
+        JournalError: Its server cannot be asked.
         ValueError: It is no address of one.
     """
-    _journal_at(journal)
-    return Path(journal.partition(":///")[2])
+    found = _journal_at(journal)
+    if isinstance(found, PostgresJournal):
+        if anyio.run(found.examine).is_there:
+            return found
+        msg = f"there is no journal yet where {found.name} would be: a worker makes it"
+        raise CommandError(msg, Exit.NOT_FOUND)
+    file = Path(journal.partition(":///")[2])
+    if not file.exists():
+        msg = f"there is no journal {file}"
+        raise CommandError(msg, Exit.NOT_FOUND)
+    return file
 
 
 def input_text(given: str | None) -> bytes:

@@ -64,6 +64,7 @@ _CODES: tuple[tuple[type[Exception], Exit], ...] = (
     (JournalError, Exit.JOURNAL),
     (PlaitError, Exit.USAGE),
     (ValueError, Exit.USAGE),
+    (ImportError, Exit.USAGE),
     (OSError, Exit.USAGE),
 )
 

@@ -99,14 +99,17 @@ def worker(
             max_running=max_running,
         )
 
+        async def work() -> None:
+            names = sorted(runner._workflows)
+            if is_json:
+                printed.value({"workflows": names})
+            else:
+                printed.text(f"executing the runs of {', '.join(names)}")
+            await anyio.sleep_forever()
+
         async def main() -> None:
             async with runner:
-                names = sorted(runner._workflows)
-                if is_json:
-                    printed.value({"workflows": names})
-                else:
-                    printed.text(f"executing the runs of {', '.join(names)}")
-                await until_signalled(anyio.sleep_forever)
+                await until_signalled(work)
                 printed.note("taking no more runs")
 
         anyio.run(main)

@@ -16,6 +16,7 @@ from plait.durable._errors import (
 from plait.durable._info import Progress, RunInfo, Waiting
 from plait.durable._journal import Journal, RunStatus
 from plait.durable._memory import MemoryJournal
+from plait.durable._postgres import PostgresJournal
 from plait.durable._queues import Queue
 from plait.durable._run import Run
 from plait.durable._runner import DurableRunner
@@ -38,6 +39,7 @@ __all__ = [
     "LeaseLostError",
     "MemoryJournal",
     "ObjectBlobStore",
+    "PostgresJournal",
     "Progress",
     "Queue",
     "Run",

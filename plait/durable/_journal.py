@@ -245,7 +245,8 @@ class Journal(Protocol):
         """Call `work` with the storage's own connection, and keep its record with what it did.
 
         Both are in one transaction. What `work` or `record` raises undoes what `work` did, and
-        nothing else, and is raised.
+        nothing else, and is raised. A journal that has an attribute `transacts_async`, and it is
+        True, awaits what a coroutine function does.
         """
         ...
 

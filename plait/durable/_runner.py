@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -12,6 +13,7 @@ from plait.durable._blobs import Blobs, BlobStore
 from plait.durable._codec import Codec, JsonCodec
 from plait.durable._executor import Executor
 from plait.durable._journal import Journal
+from plait.durable._postgres import PostgresJournal
 from plait.durable._sqlite import SqliteJournal
 from plait.durable._starts import Starts
 from plait.primitives._decorators import as_primitive
@@ -37,7 +39,8 @@ class DurableRunner(Starts):
     workflows. Leaving it waits a while for what runs, then suspends it for the next runner.
 
     Args:
-        journal: `"sqlite:///runs.db"` (a file; four slashes for an absolute path), or a journal.
+        journal: `"sqlite:///runs.db"` (a file; four slashes for an absolute path),
+            `"postgresql://user@host/database"`, or a journal.
         workflows: The workflows whose interrupted runs are carried on. Their names tell them apart.
         listeners: The workflows that each event starts; see `publish`.
         queues: The limits of queues.
@@ -174,8 +177,15 @@ class DurableRunner(Starts):
 
 
 def _journal_at(address: str) -> Journal:
+    if str(address).startswith(("postgresql://", "postgres://")):
+        return PostgresJournal(address)
     scheme, separator, path = str(address).partition(":///")
     if scheme != "sqlite" or not separator or not path:
-        msg = f'journal={address!r} is no address of a journal; one is "sqlite:///runs.db"'
+        # What may be a password is not shown.
+        shown = re.sub(r"(?<=://).*@|(?<=password=)\S+", "...", str(address))
+        msg = (
+            f'journal={shown!r} is no address of a journal; one is "sqlite:///runs.db", another '
+            '"postgresql://user@host/database"'
+        )
         raise ValueError(msg)
     return SqliteJournal(Path(path))

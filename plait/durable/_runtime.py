@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
 from bisect import insort
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import anyio
@@ -262,7 +264,15 @@ class DurableRuntime(ImperativeCalls):
         input_digest: bytes,
     ) -> T:
         """Execute a step in the transaction that its record is written in."""
-        path, function = context.path, primitive.function
+        path, work = context.path, partial(primitive.function, input_data)
+        if inspect.iscoroutinefunction(work) and not getattr(
+            self._journal, "transacts_async", False
+        ):
+            msg = (
+                f"{primitive.name!r} is async, and {type(self._journal).__name__} calls plain "
+                "functions only in its transactions"
+            )
+            raise TypeError(msg)
         data, began = self._data.changes(path, context.data), self.time()
 
         def record(result: T) -> Record:
@@ -272,9 +282,7 @@ class DurableRuntime(ImperativeCalls):
 
         async def execute(*_: Any) -> T:
             await self.flush()
-            return await self._on_disk(
-                self._journal.transact(lambda connection: function(input_data, connection), record)
-            )
+            return await self._on_disk(self._journal.transact(work, record))
 
         return await super().perform(primitive, execute, input_data, context)
 

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import functools
-import inspect
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, overload
 
 from plait.primitives import WorkflowPrimitive
 from plait.primitives._base import In, Out
 from plait.primitives._signature import function_name
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Awaitable, Callable
 
     from plait.primitives import WorkflowContext
 
@@ -21,15 +20,21 @@ class TransactionStep(WorkflowPrimitive[In, Out]):
 
     It is given its input and a connection, on which it must neither commit nor roll back: what it
     wrote and the record of its result are committed together, so that after a crash there are both
-    or neither. It is called in the journal's thread, where others wait for it: it must be quick.
-    Tables are its own; those of the journal cannot be written to.
+    or neither. Tables are its own; those of the journal are not to be touched.
+
+    On SQLite it is a plain function that gets a `sqlite3.Connection`. It is called in the journal's
+    thread, where others wait for it: it must be quick.
+
+    On PostgreSQL it is a coroutine function that gets a `psycopg.AsyncConnection`, or a plain one
+    that is called in a thread and gets a `psycopg.Connection`. Nobody but its own run waits for it.
+    It is called again where the connection is lost before all is committed.
 
     Args:
-        function: Takes the input and the connection: a `sqlite3.Connection` on an SQLite journal.
+        function: Takes the input and the connection.
         name: Its name in paths and traces; the function's own where none is given.
 
     Raises:
-        TypeError: It is no function, or async.
+        TypeError: It is no function.
 
     Example:
         >>> import sqlite3, tempfile
@@ -51,12 +56,15 @@ class TransactionStep(WorkflowPrimitive[In, Out]):
     _is_leaf: ClassVar[bool] = True
     __qualname__: str
 
-    def __init__(self, function: Callable[[In, Any], Out], *, name: str | None = None) -> None:
+    @overload
+    def __init__(
+        self, function: Callable[[In, Any], Awaitable[Out]], *, name: str | None = None
+    ) -> None: ...
+    @overload
+    def __init__(self, function: Callable[[In, Any], Out], *, name: str | None = None) -> None: ...
+    def __init__(self, function: Callable[[In, Any], Any], *, name: str | None = None) -> None:
         if not callable(function):
             msg = f"a TransactionStep is made of a function, got {function!r}"
-            raise TypeError(msg)
-        if inspect.iscoroutinefunction(function):
-            msg = f"{function_name(function)!r} is async; a TransactionStep is a plain function"
             raise TypeError(msg)
         functools.update_wrapper(self, function, updated=())
         self.function = function

@@ -159,6 +159,11 @@ class MortalJournal:
         what = f"the one record for all of {record.path!r}"
         return self._hand_in(record, what, self.storage.fold)
 
+    @property
+    def transacts_async(self) -> bool:
+        """Whether the storage calls coroutine functions in its transactions."""
+        return getattr(self.storage, "transacts_async", False)
+
     async def transact(self, work: Callable[[Any], T], record: Callable[[T], Record]) -> T:
         """Do something together with its record, or die before."""
         made: builtins.list[Record] = []

@@ -17,6 +17,16 @@ def journal(file):
     return f"sqlite:///{file}"
 
 
+@pytest.fixture(scope="session")
+def postgres():
+    """A PostgreSQL server; where its processes are, a test may stop it and start it again."""
+    from postgres_server import Server
+
+    server = Server()
+    yield server
+    server.remove()
+
+
 @pytest.fixture(autouse=True)
 def _no_thread_is_left():
     before = threading.enumerate()

@@ -139,10 +139,15 @@ def test_it_is_called_what_its_function_is():
     assert TransactionStep(book.function) == book
 
 
-def test_only_plain_functions_have_a_transaction():
-    async def later(_, database): ...
+async def test_a_coroutine_function_is_refused_where_the_journal_cannot_await(journal):
+    @TransactionStep
+    async def later(seat, database): ...
 
-    with pytest.raises(TypeError, match="'later' is async"):
-        TransactionStep(later)
+    async with runner_of(journal) as runner:
+        with pytest.raises(TypeError, match="'later' is async, and SqliteJournal calls plain"):
+            await runner.run(later, 1)
+
+
+def test_only_functions_have_a_transaction():
     with pytest.raises(TypeError, match="made of a function, got 7"):
         TransactionStep(7)

@@ -6,6 +6,10 @@ import signal
 import sqlite3
 from pathlib import Path
 
+import psycopg
+
+from plait.durable._postgres import _messages
+
 
 class Moments:
     """Counts the moments that a process passes, and kills it at one of them.
@@ -56,4 +60,15 @@ class Moments:
                     moments.come()
                 return cursor
 
+        async def counting(connection, query, *args, **kwargs):
+            writes = query in {"COMMIT", append}
+            if writes:
+                moments.come()
+            cursor = await execute(connection, query, *args, **kwargs)
+            if writes:
+                moments.come()
+            return cursor
+
+        execute, append = psycopg.AsyncConnection.execute, _messages._KEEP.encode()
+        psycopg.AsyncConnection.execute = counting
         sqlite3.connect = lambda *args, **kwargs: connect(*args, factory=Connection, **kwargs)

@@ -8,18 +8,28 @@ import anyio
 import scenarios
 from moments import Moments
 
-from plait.durable import DurableRunner, FolderBlobStore, SqliteJournal
+from plait.durable import DurableRunner, FolderBlobStore, PostgresJournal, SqliteJournal, _executor
 
 _PATIENCE_SECONDS = 15
 
 
-def carry_out(name, folder, backend, kill_at=0, generation=0, lease_seconds=30):
-    """Drive a scenario, and write down its outcome and how many moments it passed."""
+def carry_out(
+    name, folder, backend, kill_at=0, generation=0, lease_seconds=30, address="", schema=""
+):
+    """Drive a scenario, and write down its outcome and how many moments it passed.
+
+    Its journal is a file in the folder, or in the PostgreSQL database at an address.
+    """
     faulthandler.dump_traceback_later(2 * _PATIENCE_SECONDS, exit=True)
     folder = Path(folder)
     moments = Moments(folder / "effects", kill_at)
     moments.watch_commits()
-    journal = SqliteJournal(folder / "runs.db", lease_seconds=lease_seconds)
+    if address:
+        # A worker that dies is known to be dead once its lease is over, and somebody looks.
+        _executor._POLL_SECONDS = lease_seconds / 3
+        journal = PostgresJournal(address, schema=schema, lease_seconds=lease_seconds)
+    else:
+        journal = SqliteJournal(folder / "runs.db", lease_seconds=lease_seconds)
     outcome = anyio.run(_drive, name, folder, journal, moments, generation, backend=backend)
     said = {"outcome": repr(outcome), "moments": moments.passed}
     (folder / "outcome").write_text(json.dumps(said))

@@ -27,7 +27,6 @@ from forks import Forks
 
 from plait.durable._journal import Kind
 
-_AT_ONCE = 2
 _CHOSEN = os.environ.get("PLAIT_CRASHES", "6")
 
 
@@ -49,12 +48,15 @@ def memory():
         yield Path(folder)
 
 
+RECORDED = "SELECT run_id, path, kind FROM records JOIN runs ON records.run = runs.key"
+
+
 class Case:
     """One scenario in one folder, which a process begins and others carry on."""
 
-    def __init__(self, name, backend, folder, forks):
+    def __init__(self, name, backend, folder, forks, **more):
         self.scenario = scenarios.SCENARIOS[name]
-        self._arguments = {"name": name, "backend": backend, "folder": folder}
+        self._arguments = {"name": name, "backend": backend, "folder": folder, **more}
         self._folder = folder
         self._forks = forks
         folder.mkdir(exist_ok=True)
@@ -90,19 +92,20 @@ class Case:
 
     def finished(self):
         """The nodes that the journal says have ended, as runs and paths."""
+        ended = {Kind.VALUE} if self.scenario.is_resumed else {Kind.VALUE, Kind.ERROR}
+        return {(run_id, path) for run_id, path, kind in self._recorded() if kind in ended}
+
+    def _recorded(self):
         file = self._folder / "runs.db"
         if not file.exists():
-            return set()
+            return []
         connection = sqlite3.connect(file)
         try:
-            rows = connection.execute(
-                "SELECT run_id, path, kind FROM records JOIN runs ON records.run = runs.key"
-            ).fetchall()
+            return connection.execute(RECORDED).fetchall()
         except sqlite3.OperationalError:
-            rows = []  # killed before there were tables
-        connection.close()
-        ended = {Kind.VALUE} if self.scenario.is_resumed else {Kind.VALUE, Kind.ERROR}
-        return {(run_id, path) for run_id, path, kind in rows if kind in ended}
+            return []  # killed before there were tables
+        finally:
+            connection.close()
 
 
 def is_at_or_below(node, other):
@@ -113,10 +116,10 @@ def is_at_or_below(node, other):
     return path == other_path or path.startswith((f"{other_path}/", f"{other_path}["))
 
 
-def crash(name, backend, folder, processes, expected, kills):
+def crash(name, backend, folder, processes, expected, kills, made=Case):
     """Kill a scenario, at each of some moments, and carry it on to its end."""
     forks = processes.get()
-    case = Case(name, backend, folder, forks)
+    case = made(name, backend, folder, forks)
     try:
         count = 0
         for number, kill_at in enumerate(kills):
@@ -162,13 +165,13 @@ def label(effect):
     return re.split("[:/]", effect[3])[-1].partition("[")[0]
 
 
-def chosen(name, count):
+def chosen(name, count, many=_CHOSEN):
     """The moments at which a scenario is killed: one at a time, and some twice."""
     moments = random.Random(name)
-    if _CHOSEN == "all":
+    if many == "all":
         once = range(1, count + 1)
     else:
-        once = sorted(moments.sample(range(1, count + 1), min(count, int(_CHOSEN))))
+        once = sorted(moments.sample(range(1, count + 1), min(count, int(many))))
     twice = [(kill, moments.randint(1, max(1, count - kill))) for kill in once]
     return [*((kill,) for kill in once), *moments.sample(twice, (len(twice) + 2) // 3)]
 
@@ -184,17 +187,22 @@ CASES = [
 
 @pytest.mark.parametrize(("name", "backend"), CASES)
 def test_a_killed_process_is_carried_on_to_the_same_end(name, backend, processes, memory):
+    crash_everywhere(name, backend, processes, memory)
+
+
+def crash_everywhere(name, backend, processes, memory, many=_CHOSEN, made=Case):
+    """Carry a scenario out to its end, then kill it at many moments, and compare."""
     forks = processes.get()
-    expected = Case(name, backend, memory / "whole", forks)
+    expected = made(name, backend, memory / "whole", forks)
     assert expected.begin()
     processes.put(forks)
     certain = [e for e in expected.effects() if label(e) not in expected.scenario.may_vary]
     assert len(certain) == len(set(map(key, certain))), "executed again, and nothing was killed"
-    kills = chosen(name, expected.moments())
-    with ThreadPoolExecutor(_AT_ONCE) as threads:
+    kills = chosen(name, expected.moments(), many)
+    with ThreadPoolExecutor(processes.qsize()) as threads:
         found = threads.map(
             lambda numbered: crash(
-                name, backend, memory / str(numbered[0]), processes, expected, numbered[1]
+                name, backend, memory / str(numbered[0]), processes, expected, numbered[1], made
             ),
             enumerate(kills),
         )

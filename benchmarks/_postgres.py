@@ -1,0 +1,140 @@
+"""What durability costs on PostgreSQL, beside DBOS on the same server in the same run."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+import os
+import sys
+import time
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import _dbos
+from _measure import Case, medians, row
+
+from plait import SequentialPrimitive, step
+from plait.durable import DurableRunner, PostgresJournal
+
+STEPS = 10
+ROUNDS = 5
+TURNS = {1: 20, 100: 5, 1_000: 1}
+DBOS_TURNS = {1: 5, 100: 1, 1_000: 1}
+BARE_STEPS = 200
+
+
+@step
+async def increment(number: int) -> int:
+    return number + 1
+
+
+ten_steps = SequentialPrimitive[int, int]([increment] * STEPS).named("ten steps")
+
+
+def server() -> Any:
+    """A server with the settings that it comes with: every commit is on disk."""
+    sys.path.append(str(Path(__file__).parents[1] / "tests" / "durable"))
+    module = importlib.import_module("postgres_server")
+    return module.Server(("listen_addresses=", "max_connections=200"))
+
+
+def durable(runner: DurableRunner, runs: int, turns: int) -> Case:
+    async def run_all() -> None:
+        for _ in range(turns):
+            started = await asyncio.gather(*(runner.start(ten_steps, 0) for _ in range(runs)))
+            for run in started:
+                assert await run.result() == STEPS
+
+    return run_all
+
+
+def dbos(runs: int, turns: int) -> Case:
+    count = iter(range(1_000_000))
+
+    async def run_all() -> None:
+        await _dbos.run_all(runs, turns, f"postgres-{runs}-{next(count)}")
+
+    return run_all
+
+
+async def bare(address: str) -> Callable[[], Awaitable[None]]:
+    """The limit of one run: a commit a step, on a connection of its own."""
+    import psycopg
+
+    connection = await psycopg.AsyncConnection.connect(address, autocommit=True)
+    await connection.execute("CREATE TABLE bare (run bigint, path text, payload bytea)")
+
+    async def insert() -> None:
+        for number in range(BARE_STEPS):
+            await connection.execute(
+                "INSERT INTO bare VALUES (%s, %s, %s)", (number, "ten steps/1:increment", b"7")
+            )
+
+    return insert
+
+
+def server_seconds(postmaster: int) -> float:
+    """The processor time of a server's processes that are there now."""
+    ticks = 0
+    for file in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            _, _, rest = file.read_text().rpartition(")")
+        except OSError:
+            continue  # it has ended meanwhile
+        words = rest.split()
+        if int(words[1]) == postmaster:
+            ticks += int(words[11]) + int(words[12])
+    return ticks / os.sysconf("SC_CLK_TCK")
+
+
+async def processor_time(runner: DurableRunner, postmaster: int) -> None:
+    """What a step costs a worker's processor and the server's: what `capacity.py` reckons with."""
+    print("processor time of a step, microseconds")
+    for runs in (100, 1_000):
+        turns = 20_000 // (runs * STEPS)
+        own, servers = time.process_time(), server_seconds(postmaster)
+        await durable(runner, runs, turns)()
+        steps = runs * turns * STEPS / 1e6
+        own, servers = time.process_time() - own, server_seconds(postmaster) - servers
+        print(f"{runs:,} run(s) at once: worker {own / steps:,.0f}, server {servers / steps:,.0f}")
+
+
+async def throughput() -> None:
+    """Steps a second."""
+    database = server()
+    try:
+        _dbos.launch(address=database.address)
+        async with DurableRunner(PostgresJournal(database.address), workflows=[ten_steps]) as own:
+            cases: dict[str, Case] = {
+                "bare PostgreSQL, 1 row a commit": await bare(database.address)
+            }
+            counts = [BARE_STEPS]
+            for runs, turns in TURNS.items():
+                cases[f"plait, {runs:,} run(s) at once"] = durable(own, runs, turns)
+                counts.append(runs * STEPS * turns)
+            peers: dict[str, Case] = {}
+            for runs, turns in DBOS_TURNS.items():
+                peers[f"DBOS, {runs:,} run(s) at once"] = dbos(runs, turns)
+                counts.append(runs * STEPS * turns)
+            # What is near to each other is measured in turns; the others take half a minute each.
+            alone = "DBOS, 1 run(s) at once"
+            cases[alone] = peers.pop(alone)
+            seconds = await medians(cases, rounds=ROUNDS)
+            seconds |= await medians(peers, rounds=1, warm_up=0)
+            await processor_time(own, database.process.pid)
+        _dbos.close()
+    finally:
+        database.remove()
+    rates = {name: n / s for n, (name, s) in zip(counts, seconds.items(), strict=True)}
+    print(f"PostgreSQL: steps a second, median of {ROUNDS} interleaved rounds, {STEPS} steps a run")
+    limit = rates["bare PostgreSQL, 1 row a commit"]
+    for name, rate in rates.items():
+        row(name, f"{rate:,.0f} /s", rate / limit, "bare at 1 row a commit")
+    for runs in TURNS:
+        ratio = rates[f"plait, {runs:,} run(s) at once"] / rates[f"DBOS, {runs:,} run(s) at once"]
+        print(f"{runs:,} run(s) at once: {ratio:,.1f} times the steps of DBOS on the same server")
+
+
+if __name__ == "__main__":
+    asyncio.run(throughput())

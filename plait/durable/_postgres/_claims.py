@@ -9,6 +9,7 @@ from plait.durable._postgres import _leases, _runs
 from plait.durable._postgres._arrays import Bigints, Texts
 from plait.durable._postgres._database import rows
 from plait.durable._postgres._schema import IN_LINE, LINES_UP, NO_LINE
+from plait.durable._topics import needs_in
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
@@ -17,6 +18,12 @@ if TYPE_CHECKING:
 
 _AHEAD = -(2**62)
 """The turn of a run that has begun: before each that has not."""
+
+
+_OFFERED = (
+    " FROM runs WHERE key IN (SELECT run FROM waits WHERE topic = ANY(%s) AND topic <> '')"
+    " AND status = 'waiting' AND workflow = ANY(%s)"
+)
 
 
 class Claim:
@@ -31,6 +38,7 @@ class Claim:
         workflows: Which workflows it can execute.
         now: In seconds since the epoch.
         limit: How many runs at the most.
+        has: The tags that the runner has.
         has_watched: Whether it may say of others that they are gone.
     """
 
@@ -41,6 +49,7 @@ class Claim:
         workflows: Collection[str],
         now: float,
         limit: int,
+        has: Collection[str],
         *,
         has_watched: bool,
     ) -> None:
@@ -49,7 +58,9 @@ class Claim:
         self._workflows = Texts(workflows)
         self._now = now
         self._room = limit
+        self._has = frozenset(has)
         self._has_watched = has_watched
+        self._offers: list[str] = []
         self._keys: list[int] = []
         self._next_due: float | None = None
 
@@ -61,6 +72,8 @@ class Claim:
         """
         await self._take_over()
         await self._line_up()
+        self._offers = await self._topics_offered()
+        await self._take_offered()
         await self._take_due()
         limits = {queue.name: queue for queue in queues}
         for name in await self._lines():
@@ -111,8 +124,44 @@ class Claim:
         values = (self._workflows, self._now, self._room, self._room)
         await self._begin([key for (key,) in await rows(self._connection, select, *values)])
 
+    async def _topics_offered(self) -> list[str]:
+        """The topics of what waits for a runner with tags, all of which this one has."""
+        if not self._has:
+            return []
+        # ";" comes right after ":".
+        select = """
+            WITH RECURSIVE topics (topic) AS (
+                SELECT min(topic) FROM waits
+                WHERE topic >= 'needs:' AND topic < 'needs;' AND topic <> ''
+                UNION ALL
+                SELECT (
+                    SELECT min(waits.topic) FROM waits WHERE waits.topic > topics.topic
+                    AND waits.topic < 'needs;' AND waits.topic <> ''
+                ) FROM topics WHERE topic IS NOT NULL
+            )
+            SELECT topic FROM topics WHERE topic IS NOT NULL
+        """
+        found = await rows(self._connection, select)
+        return [topic for (topic,) in found if needs_in(topic) <= self._has]
+
+    async def _take_offered(self) -> None:
+        await self._begin(await self._offered(None, self._room))
+        if not self._room and await self._offered(None, 1):
+            self._due_at(self._now)
+
+    async def _offered(self, queue: str | None, room: int) -> list[int]:
+        """What waits for a runner with the tags of this one."""
+        if not self._offers:
+            return []
+        select = (
+            f"SELECT key {_OFFERED} AND queue IS NOT DISTINCT FROM %s"
+            " ORDER BY key LIMIT %s FOR UPDATE SKIP LOCKED"
+        )
+        values = (Texts(self._offers), self._workflows, queue, room)
+        return [key for (key,) in await rows(self._connection, select, *values)]
+
     async def _lines(self) -> list[str]:
-        """The queues in which runs of these workflows stand in line."""
+        """The queues in which runs of these workflows stand in line, or are offered."""
         select = f"""
             WITH RECURSIVE lines (workflow, queue) AS (
                 SELECT name, (
@@ -126,7 +175,13 @@ class Claim:
             )
             SELECT DISTINCT queue FROM lines WHERE queue IS NOT NULL ORDER BY queue
         """
-        return [name for (name,) in await rows(self._connection, select, self._workflows)]
+        found = [name for (name,) in await rows(self._connection, select, self._workflows)]
+        if self._offers:
+            select = f"SELECT DISTINCT queue {_OFFERED} AND queue IS NOT NULL"
+            values = (Texts(self._offers), self._workflows)
+            offered = await rows(self._connection, select, *values)
+            found = sorted({*found, *(name for (name,) in offered)})
+        return found
 
     async def _take_from(self, queue: QueueLimits) -> None:
         room = self._room
@@ -144,6 +199,9 @@ class Claim:
             if not self._room:
                 self._due_at(self._now)
             return
+        offered = await self._offered(queue.name, room)
+        await self._begin(offered)
+        room -= len(offered)
         select = f"""
             SELECT found.key, began FROM unnest(%s::text[]) AS name CROSS JOIN LATERAL (
                 SELECT key, turn, began FROM runs

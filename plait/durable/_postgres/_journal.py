@@ -121,6 +121,12 @@ class PostgresJournal:
         session, self._open_session = self._session, None
         await session.close()
 
+    async def renew(self) -> None:
+        """Take a new lease where another runner has taken over."""
+        epoch = await self._session.renew()
+        if epoch is not None:
+            self._begin_epoch(epoch)
+
     async def changed(self, timeout: float) -> bool:
         """Wait until another runner may have written something; False after `timeout` seconds."""
         return await self._session.listener.changed(timeout)
@@ -162,13 +168,14 @@ class PostgresJournal:
         queues: Sequence[QueueLimits],
         now: float,
         limit: int,
+        has: Collection[str] = (),
     ) -> Claimed:
         """Take over interrupted runs of these workflows, and runs that are due."""
         session = self._session
         watched = session.listener.has_watched
         claimed: Claimed
         claimed, epoch = await session.write(
-            "claim", self._runner, workflows, queues, now, limit, watched
+            "claim", self._runner, workflows, queues, now, limit, has, watched
         )
         self._begin_epoch(epoch)
         return claimed
@@ -223,6 +230,16 @@ class PostgresJournal:
     async def list(self, query: RunQuery) -> builtins.list[StoredRun]:
         """Runs, the newest first."""
         found: builtins.list[StoredRun] = await self._session.read("list", query, self._runner)
+        return found
+
+    async def workflows(self) -> builtins.list[str]:
+        """The names of the workflows that have runs which have not ended, sorted."""
+        found: builtins.list[str] = await self._session.read("workflows")
+        return found
+
+    async def payloads(self, start: bytes) -> set[bytes]:
+        """What is kept of inputs, records, outcomes, signals, events and entities, and starts so."""
+        found: set[bytes] = await self._session.read("payloads", start)
         return found
 
     async def send(

@@ -7,7 +7,7 @@ import socket
 import time
 from typing import TYPE_CHECKING
 
-from plait.durable._errors import JournalError
+from plait.durable._errors import LeaseLostError
 from plait.durable._postgres._database import first, rows
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ async def begin(connection: Connection, runner: int, seconds: float) -> str:
     """Begin a transaction of a runner that nobody has taken over from; the transaction's id.
 
     Raises:
-        JournalError: Another runner has taken over.
+        LeaseLostError: Another runner has taken over.
     """
     async with connection.pipeline():
         await connection.execute("BEGIN")
@@ -79,13 +79,13 @@ async def limit_silence(connection: Connection, seconds: float) -> None:
     await connection.execute(limit, (str(max(1, round(seconds * 1000))),))
 
 
-def fenced(seconds: float) -> JournalError:
+def fenced(seconds: float) -> LeaseLostError:
     """What is raised when another runner has taken over."""
     msg = (
         "another runner has taken over from this one, since it had not renewed its lease for "
         f"{seconds:g} s: its runs go on there"
     )
-    return JournalError(msg)
+    return LeaseLostError(msg)
 
 
 async def bury(connection: Connection, runner: int, *, has_watched: bool) -> list[int]:

@@ -52,7 +52,7 @@ class Lender:
         self, database: Database, runner: int, lease_seconds: float, connections: int
     ) -> None:
         self._database = database
-        self._runner = runner
+        self.runner = runner
         self._lease_seconds = lease_seconds
         self._pool = Pool(database, connections)
         self._tasks: set[asyncio.Task[Any]] = set()
@@ -141,7 +141,7 @@ class Lender:
     async def _keep(self, connection: Connection, record: Record, number: int) -> None:
         await self._database.use_schema(connection)
         await _leases.limit_silence(connection, self._lease_seconds)
-        if not await _messages.append(connection, [(record, number)], self._runner):
+        if not await _messages.append(connection, [(record, number)], self.runner):
             raise _leases.fenced(self._lease_seconds)
 
 

@@ -50,7 +50,7 @@ class Listener:
     ) -> None:
         self._database = database
         self._connection = connection
-        self._runner = runner
+        self.runner = runner
         self._lease_seconds = lease_seconds
         self.lease_until = lease_until
         self._channel = channel
@@ -108,11 +108,11 @@ class Listener:
         await listen(self._connection, self._channel)
         while not self._is_last:
             asked_at = _leases.now()
-            if await _leases.renew(self._connection, self._runner):
+            if await _leases.renew(self._connection, self.runner):
                 self.lease_until = asked_at + self._lease_seconds
             beat_at = time.monotonic() + self._lease_seconds / 3
             while not self._is_last and (seconds := beat_at - time.monotonic()) > 0:
                 heard = self._connection.notifies(timeout=seconds, stop_after=1)
                 async for notification in heard:
-                    if notification.payload != str(self._runner):
+                    if notification.payload != str(self.runner):
                         self._heard.set()

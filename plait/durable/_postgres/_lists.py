@@ -49,6 +49,39 @@ async def list_runs(connection: Connection, query: RunQuery, runner: int) -> lis
     return await stored(connection, await rows(connection, select, *values), runner)
 
 
+async def unended_workflows(connection: Connection) -> list[str]:
+    """The names of the workflows that have runs which have not ended."""
+    select = f"""
+        WITH RECURSIVE names (name) AS ({_WORKFLOWS})
+        SELECT name FROM names WHERE name IS NOT NULL AND EXISTS (
+            SELECT 1 FROM runs
+            WHERE workflow = name AND status IN ('queued', 'running', 'waiting')
+        ) ORDER BY name
+    """
+    return [name for (name,) in await rows(connection, select)]
+
+
+async def payloads(connection: Connection, start: bytes) -> set[bytes]:
+    """All payloads that start so, as they are at one moment."""
+    select = " UNION ALL ".join(
+        f"SELECT {column} FROM {table} WHERE substring({column}, 1, %s) = %s"
+        for table, column in _PAYLOADS
+    )
+    found = await rows(connection, select, *[len(start), start] * len(_PAYLOADS))
+    return {payload for (payload,) in found}
+
+
+_PAYLOADS = (
+    ("entities", "state"),
+    ("events", "payload"),
+    ("records", "data"),
+    ("records", "payload"),
+    ("runs", "input"),
+    ("runs", "outcome"),
+    ("signals", "payload"),
+)
+
+
 def _clauses(query: RunQuery) -> tuple[str, list[object]]:
     wanted = {
         "parent = %s": query.parent,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import psycopg
 
-from plait.durable._errors import JournalError
+from plait.durable._errors import JournalError, LeaseLostError
 from plait.durable._postgres import _again, _leases, _lists, _messages, _runs, _schema, _waits
 from plait.durable._postgres._claims import Claim
 from plait.durable._postgres._database import Pool, is_lost
@@ -31,9 +31,10 @@ async def _claim(
     queues: Sequence[QueueLimits],
     now: float,
     limit: int,
+    has: Collection[str],
     has_watched: bool,
 ) -> tuple[Claimed, int]:
-    claim = Claim(connection, runner, workflows, now, limit, has_watched=has_watched)
+    claim = Claim(connection, runner, workflows, now, limit, has, has_watched=has_watched)
     return await claim.make(queues)
 
 
@@ -68,8 +69,10 @@ _READS: dict[str, Callable[..., Awaitable[Any]]] = {
     "find": _runs.find,
     "last_tick": _messages.last_tick,
     "list": _lists.list_runs,
+    "payloads": _lists.payloads,
     "records": _runs.records,
     "timeline": _runs.timeline,
+    "workflows": _lists.unended_workflows,
 }
 
 
@@ -124,11 +127,25 @@ class Session:
         await self.writer.stop()
         await self._pool.close()
 
+    async def renew(self) -> int | None:
+        """Enter another runner where this one was taken over from; the epoch of its records."""
+        # What was handed in before is refused first.
+        with suppress(LeaseLostError):
+            await self.confirm()
+            return None
+        asked_at = _leases.now()
+        async with self._pool.connection() as connection:
+            self.runner, epoch = await _leases.take(connection, self._lease_seconds)
+        for part in (self.listener, self.writer, self.lender):
+            part.runner = self.runner
+        self.listener.lease_until = asked_at + self._lease_seconds
+        return epoch
+
     async def confirm(self) -> None:
         """Renew the lease.
 
         Raises:
-            JournalError: Another runner has taken over.
+            LeaseLostError: Another runner has taken over.
         """
         asked_at = _leases.now()
         await self.write("renew", self.runner)

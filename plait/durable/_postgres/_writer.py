@@ -96,7 +96,7 @@ class Writer:
     ) -> None:
         self._database = database
         self._connection = connection
-        self._runner = runner
+        self.runner = runner
         self._lease_seconds = lease_seconds
         self._channel = channel
         self._append = Operation(self._append_all, is_news=False)
@@ -153,7 +153,7 @@ class Writer:
         self._tell_at = time.monotonic() + _TELL_SECONDS
         # Where it is lost, those who listen are cut off as well, and look when they are back.
         with suppress(psycopg.Error):
-            await rows(self._connection, _TELL, self._channel, str(self._runner))
+            await rows(self._connection, _TELL, self._channel, str(self.runner))
 
     async def _commit(self, items: Sequence[_Item]) -> list[_Outcome]:
         give_up = time.monotonic() + self._database.outage_seconds
@@ -189,7 +189,7 @@ class Writer:
             # One statement, which is a transaction.
             await self._append_all(self._connection, [item.arguments for item in items])
             return [(item.waiter, None, None) for item in items]
-        number = await _leases.begin(self._connection, self._runner, self._lease_seconds)
+        number = await _leases.begin(self._connection, self.runner, self._lease_seconds)
         groups: dict[Operation, list[_Item]] = {}
         for item in items:
             groups.setdefault(item.operation, []).append(item)
@@ -206,7 +206,7 @@ class Writer:
         return outcomes
 
     async def _append_all(self, connection: Connection, calls: Sequence[Any]) -> Sequence[None]:
-        if not await _messages.append(connection, calls, self._runner):
+        if not await _messages.append(connection, calls, self.runner):
             raise _leases.fenced(self._lease_seconds)
         return [None] * len(calls)
 

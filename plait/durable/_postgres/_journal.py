@@ -238,7 +238,7 @@ class PostgresJournal:
         return found
 
     async def payloads(self, start: bytes) -> set[bytes]:
-        """What is kept of inputs, records, outcomes, signals, events and entities, and starts so."""
+        """All payloads that start so, of whatever they are."""
         found: set[bytes] = await self._session.read("payloads", start)
         return found
 

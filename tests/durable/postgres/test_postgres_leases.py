@@ -10,7 +10,7 @@ import pytest
 from helping import opened, until, working
 from journaling import claimed, new, paths, record, start
 
-from plait.durable import JournalError
+from plait.durable import JournalError, LeaseLostError
 from plait.durable._journal import QueueLimits
 from plait.durable._postgres import _leases
 
@@ -85,6 +85,30 @@ async def test_a_runner_that_is_fenced_learns_it_as_it_renews_its_lease(
         await until(lambda: not journal._session.listener.has_lease)
         with pytest.raises(JournalError, match="taken over from this one"):
             await journal.confirm()
+
+
+async def test_a_runner_that_was_taken_over_from_goes_on_with_a_new_lease(
+    new_journal, postgres, schema
+):
+    async with opened(new_journal()) as journal, opened(new_journal()) as other:
+        key = await start(journal)
+        await journal.append(record(key, "1"))
+        await journal.renew()  # it has its lease still
+        await journal.append(record(key, "2"))
+        postgres.ask(f"UPDATE {schema}.runners SET is_gone = TRUE WHERE id = 1")
+        assert await claimed(other) == ["run"]
+        with pytest.raises(LeaseLostError):
+            await journal.append(record(key, "3"))
+        await other.append(record(key, "4"))
+        await journal.renew()
+        assert journal.confirm() is None
+        more = await start(journal, "more")
+        await journal.append(record(more, "5"))
+        assert await paths(journal, more) == ["5"]
+        assert await paths(journal, key) == ["1", "2", "4"]
+        assert not (await journal.find("run")).is_claimed
+        assert (await journal.find("more")).is_claimed
+        await journal.finish(more, "completed", b"", [], 110.0)
 
 
 async def test_a_runner_that_renews_its_lease_lives(new_journal):

@@ -359,16 +359,45 @@ async def swallows(n: int, context: WorkflowContext) -> list:
 
 
 VERSION = os.environ.get("PLAIT_TEST_VERSION", "1")
-versioned = (
-    staged("inc", 1, lambda n: n + 1)
-    >> SignalPrimitive("go", combine=lambda n, _: n)
-    >> step(name=f"version{VERSION}")(lambda n: f"{n} by version {VERSION}")
-).named("versioned")
+HELD = SignalPrimitive("go", combine=lambda value, _: value)
+
+
+@dataclass
+class Shipment:
+    """A class that there is in the first version only."""
+
+    number: int
+
+
+if VERSION != "1":
+    del Shipment
+
+versioned = (HELD >> step(name=f"version{VERSION}")(lambda n: f"{n} by version {VERSION}")).named(
+    "versioned"
+)
+renamed = (staged("inc" if VERSION == "1" else "increase", 1, lambda n: n + 1) >> HELD).named(
+    "renamed"
+)
+rerouted = (
+    RouterPrimitive(
+        {"road": lambda n: n, "rail" if VERSION == "1" else "air": lambda n: -n},
+        lambda n: "rail" if VERSION == "1" else "air",
+    )
+    >> HELD
+).named("rerouted")
+
+
+@step
+def ship(number: int):
+    return Shipment(number)
+
+
+retyped = (ship >> HELD >> (lambda shipment: shipment.number)).named("retyped")
 
 WORKFLOWS = [
     journey, typed, chosen, collected, at_once, mapped_at_once, streamed, unknown_error, exhausted,
     saga, approval, impatient, timed_out, stuck_run, stuck_branches, imperative, from_both_sides,
     custom, guarded, careful, large, many, waits_for_the_loop, gathers_tasks, sleeps_in_task,
     self_cancelled, waits_for_nobody, holds_entity, limits_more_than_a_step, asking, swallows,
-    versioned, unencodable,
+    versioned, renamed, rerouted, retyped, unencodable,
 ]  # fmt: skip

@@ -1,8 +1,10 @@
 import os
+import socket
 import subprocess
 import sys
 import threading
-from contextlib import contextmanager
+import time
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -46,8 +48,8 @@ class Worker:
 
     def __init__(self, effects, stays=0, **environment):
         self.port = free_port()
-        self.process = None
         self.stays = stays
+        self.log = effects.parent / f"worker-{self.port}.log"
         self._environment = {**os.environ, FILE: str(effects), **environment}
 
     @property
@@ -60,25 +62,28 @@ class Worker:
 
     def launch(self):
         command = [sys.executable, HERE / "restate_worker.py", str(self.port), str(self.stays)]
-        self.process = subprocess.Popen(
-            command, env=self._environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE
-        )
-        self.is_starting = True
+        with self.log.open("ab") as log:
+            self.process = subprocess.Popen(
+                command, env=self._environment, stdout=log, stderr=subprocess.STDOUT
+            )
 
     def await_start(self):
-        if self.is_starting:
-            assert self.process.stdout.readline().strip().decode() == self.url
-            self.is_starting = False
+        for _ in range(600):
+            assert self.process.poll() is None, self.log.read_text()
+            with suppress(OSError), socket.create_connection(("127.0.0.1", self.port)):
+                return
+            time.sleep(0.05)
+        raise TimeoutError(self.log.read_text())
 
     def stop(self):
-        """Have it end by itself; what it complained of."""
+        """Have it end by itself; what it said."""
         self.process.terminate()
-        _, complaints = self.process.communicate(timeout=10)
-        return complaints.decode()
+        assert self.process.wait(10) == 0
+        return self.log.read_text()
 
     def kill(self):
         self.process.kill()
-        self.process.communicate()
+        self.process.wait()
 
     @contextmanager
     def revived(self):
@@ -86,13 +91,10 @@ class Worker:
         deaths, is_over = [], threading.Event()
 
         def revive():
-            while True:
-                self.process.wait()
-                if is_over.is_set():
-                    return
-                deaths.append(self.process.returncode)
-                self.process.communicate()
-                self.start()
+            while not is_over.wait(0.02):
+                if self.process.poll() is not None:
+                    deaths.append(self.process.returncode)
+                    self.launch()
 
         reviver = threading.Thread(target=revive)
         reviver.start()
@@ -100,9 +102,8 @@ class Worker:
             yield deaths
         finally:
             is_over.set()
-            self.kill()
             reviver.join()
-            self.start()
+            self.await_start()
 
 
 @pytest.fixture(scope="session")

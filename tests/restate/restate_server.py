@@ -84,6 +84,7 @@ class RestateServer:
             "RESTATE_ROCKSDB_TOTAL_MEMORY_SIZE": "64 MB",
             "RESTATE_DEFAULT_RETRY_POLICY__INITIAL_INTERVAL": "50ms",
             "RESTATE_DEFAULT_RETRY_POLICY__MAX_INTERVAL": "200ms",
+            "RESTATE_DEFAULT_RETRY_POLICY__MAX_ATTEMPTS": "10000",
         }
 
     @property

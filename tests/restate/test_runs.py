@@ -118,6 +118,22 @@ async def test_workflow_that_the_server_does_not_know(client):
         await client.start(carried.typed.named("unknown"), carried.Order(1, 2))
 
 
+async def test_waiting_for_many_results_leaves_room_for_signals(client):
+    runs = [await client.start(carried.approval, 1) for _ in range(110)]
+    results = []
+
+    async def wait(run):
+        results.append(await run.result())
+
+    async with anyio.create_task_group() as waiting:
+        for run in runs:
+            waiting.start_soon(wait, run)
+        await anyio.sleep(0.1)
+        for run in runs:
+            waiting.start_soon(run.signal, "approved", True)
+    assert results == [True] * 110
+
+
 async def test_address_at_which_no_server_is():
     async with RestateClient("http://127.0.0.1:1", patience_seconds=0.3) as client:
         with pytest.raises(JournalError, match="no answer from the Restate server"):

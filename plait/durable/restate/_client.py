@@ -13,6 +13,7 @@ import httpx
 
 from plait.durable._codec import JsonCodec
 from plait.durable._errors import JournalError, RunEndedError, RunNotFoundError
+from plait.durable.restate._connections import Connections
 from plait.durable.restate._frames import Frame
 from plait.durable.restate._handlers import CONFLICT, ERROR, LOCATE, TIMED_OUT
 from plait.primitives import RecordedError, StepTimeoutError, WorkflowContext
@@ -66,16 +67,9 @@ class RestateClient:
     ) -> None:
         self._codec = codec or JsonCodec()
         self._patience = patience_seconds
-        self._http = httpx.AsyncClient(
-            base_url=ingress_url,
-            headers=dict(headers or {}),
-            # An answer may take as long as a run does.
-            timeout=httpx.Timeout(10, read=None, pool=None),
-            limits=httpx.Limits(max_connections=None),
-        )
+        self._connections = Connections(ingress_url, headers or {})
 
     async def __aenter__(self) -> Self:
-        await self._http.__aenter__()
         return self
 
     async def __aexit__(
@@ -84,7 +78,7 @@ class RestateClient:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        await self._http.__aexit__(kind, error, traceback)
+        await self._connections.close()
 
     async def start(
         self,
@@ -175,10 +169,10 @@ class RestateClient:
         until = anyio.current_time() + self._patience
         while True:
             try:
-                return await self._http.request(method, address, **options)
+                return await self._connections.request(method, address, **options)
             except httpx.TransportError as error:
                 if anyio.current_time() > until:
-                    msg = f"no answer from the Restate server at {self._http.base_url}: {error!r}"
+                    msg = f"no answer from the Restate server at {self._connections.url}: {error!r}"
                     raise JournalError(msg) from error
                 await anyio.sleep(_AGAIN_SECONDS)
 

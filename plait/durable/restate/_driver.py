@@ -262,9 +262,8 @@ class Driver:
             msg = "the run waits for something that nothing in it will do"
             root.fail(RuntimeError(msg))
             return
-        futures = tuple(self._asked.values())
         try:
-            told, _ = await wait_completed(*futures)
+            told, _ = await wait_completed(*self._asked.values())
         except TerminalError:
             # No operation of ours fails: somebody cancels the invocation.
             root.cancel()

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 _HEAD, _DATA, _PAYLOAD, _END = b'{"$plait":', b',"data":', b',"payload":', b"}"
 _NOTHING = b"null"
+_json = json.JSONEncoder(separators=(",", ":")).encode
 
 
 class Frame(NamedTuple):
@@ -30,7 +31,7 @@ class Frame(NamedTuple):
     def encoded(self) -> bytes:
         """The frame as bytes."""
         data = _NOTHING if self.data is None else self.data
-        head = json.dumps({**self.head, "size": len(data)}, separators=(",", ":")).encode()
+        head = _json({**self.head, "size": len(data)}).encode()
         return b"".join((_HEAD, head, _DATA, data, _PAYLOAD, self.payload, _END))
 
     @classmethod

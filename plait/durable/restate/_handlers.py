@@ -69,7 +69,12 @@ class Handlers:
             inner=context._runtime,
         )
         input_data = self._codec.decode(start.payload)
-        result, error = await driver.run(self._workflow.execute(input_data, context))
+        error: BaseException | None
+        try:
+            result, error = await driver.run(self._workflow.execute(input_data, context))
+        except Abort as abort:
+            error = abort
+            result = None
         if error is None:
             return self._result(result)
         if isinstance(error, asyncio.CancelledError):

@@ -39,6 +39,7 @@ async def _serve(application: Any, host: str, port: int, announce: Callable[[str
     config = Config()
     listener = socket.create_server((host, port), backlog=config.backlog)
     config.bind = [f"fd://{listener.fileno()}"]
+    config.errorlog = None
     # Restate keeps one connection, and has as many runs on it as there are.
     config.h2_max_concurrent_streams = _ANY
     config.keep_alive_max_requests = _ANY

@@ -76,18 +76,20 @@ class StepRun(Answer):
         # In the context of the code that calls the step, and apart, so that it alone is cancelled.
         loop = asyncio.get_running_loop()
         task = self._task = loop.create_task(self._work(), context=self._context)
+        timer: asyncio.TimerHandle | None = None
+        if self._ends_at < math.inf:
+            timer = loop.call_later(max(self._ends_at - time.time(), 0), self._cancel)
         try:
-            left = self._ends_at - time.time()
-            await asyncio.wait((task,), timeout=None if left == math.inf else max(left, 0))
-            if not task.done():
-                self._cancel()
-                await asyncio.wait((task,))
+            self._done = await task
         except asyncio.CancelledError:
-            # The connection is gone, and Restate has it executed again.
-            task.cancel()
-            await asyncio.wait((task,))
-            raise
-        self._done = _CANCELLED if task.cancelled() else task.result()
+            own = asyncio.current_task()
+            if own is not None and own.cancelling():
+                # The connection is gone, and Restate has it executed again.
+                raise
+            self._done = _CANCELLED
+        finally:
+            if timer is not None:
+                timer.cancel()
         return self._done.frame.encoded()
 
     def interrupt(self, strand: Strand) -> None:
@@ -100,7 +102,9 @@ class StepRun(Answer):
             self._task.cancel()
 
     def _take(self, told: bytes) -> None:
-        frame = Frame.of(told)
-        assert frame is not None
-        self.at = frame.head.get("at", 0.0)
-        self.outcome = self._read(frame) if self._done is None else self._done.outcome
+        if self._done is None:
+            frame = Frame.of(told)
+            assert frame is not None
+            self._done = Done(frame, self._read(frame))
+        self.outcome = self._done.outcome
+        self.at = self._done.frame.head.get("at", 0.0)

@@ -6,6 +6,7 @@ import json
 import secrets
 from contextlib import suppress
 from datetime import UTC, datetime
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -20,6 +21,7 @@ from plait.cli._output import CommandError, Exit, Json, output
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from plait.cli._output import Output
     from plait.server import Server, Token
 
 Targets = Annotated[
@@ -28,6 +30,15 @@ Targets = Annotated[
 Journal = Annotated[
     str, typer.Option("--journal", envvar="PLAIT_JOURNAL", help="As sqlite:///runs.db.")
 ]
+
+
+class Engine(StrEnum):
+    """What carries runs."""
+
+    PLAIT = "plait"
+    RESTATE = "restate"
+
+
 Grace = Annotated[
     float, typer.Option(help="How many seconds what is under way is given at the end.")
 ]
@@ -44,13 +55,21 @@ def serve(
     ] = None,
     grace: Grace = 10,
     is_json: Json = False,
+    engine: Annotated[
+        Engine, typer.Option(help="What carries the runs: plait itself, or a Restate server.")
+    ] = Engine.PLAIT,
 ) -> None:
     """Serve runs over HTTP, with a dashboard, and execute them, until SIGTERM or SIGINT.
 
     A target may also be an application that `plait.server.app` made. Without tokens, only this
-    machine is let in.
+    machine is let in. With `--engine restate`, workflows, or an application that
+    `plait.durable.restate.app` made, are served to a Restate server instead, which is told of them
+    by `curl ADMIN_ADDRESS/deployments --json '{"uri": "http://..."}'`.
     """
     with output(is_json=is_json) as printed:
+        if engine is Engine.RESTATE:
+            _serve_to_restate(targets, host, port, printed)
+            return
         from plait.server import Server, app, serve
         from plait.server._security import tokens_in
 
@@ -71,6 +90,23 @@ def serve(
                 printed.note("no tokens are configured: only this machine is let in")
 
         serve(application, host=host, port=port, announce=announce)
+
+
+def _serve_to_restate(targets: Sequence[str], host: str, port: int, printed: Output) -> None:
+    from plait.durable.restate import app, serve
+    from plait.primitives import WorkflowPrimitive
+
+    found = [load(target) for target in targets]
+    is_made = len(found) == 1 and not isinstance(found[0], WorkflowPrimitive)
+    application = found[0] if is_made else app(found)
+
+    def announce(address: str) -> None:
+        if printed.is_json:
+            printed.value({"address": address})
+        else:
+            printed.text(f"serving to Restate at {address}")
+
+    serve(application, host=host, port=port, announce=announce)
 
 
 def worker(

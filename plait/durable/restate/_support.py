@@ -40,6 +40,8 @@ def check(primitive: WorkflowPrimitive[Any, Any]) -> None:
             f"a {type(primitive).__name__} is one step there with what is inside of it, which is "
             "more than one step here; put it around each of those steps"
         )
+    elif keeps_count(primitive) and any(child.at_most_once for child in primitive.children):
+        reason = "a step inside of it may run at most once, which nothing would keep"
     if reason:
         msg = f"{primitive.name!r} cannot run on Restate: {reason}"
         raise UnsupportedOnRestateError(msg)

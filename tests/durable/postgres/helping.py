@@ -31,6 +31,12 @@ async def until(ask, enough=bool):
             await anyio.sleep(0.02)
 
 
+def alive(postgres, schema):
+    """How many runners nobody has taken over from."""
+    ((many,),) = postgres.ask(f"SELECT count(*) FROM {schema}.runners WHERE NOT is_gone")
+    return many
+
+
 @contextlib.contextmanager
 def working(*arguments, inside=()):
     """A process of `working.py`, inside of what another command makes for it; killed at the end."""

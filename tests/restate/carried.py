@@ -1,10 +1,12 @@
 """Workflows that the tests have a Restate server carry."""
 
 import asyncio
+import math
 import os
 from collections import defaultdict
 from dataclasses import dataclass
 from decimal import Decimal
+from functools import partial
 
 import anyio
 from effects import effect
@@ -346,6 +348,48 @@ async def asks_too_much(what: str, context: WorkflowContext) -> None:
 asking = asks_too_much.named("asking")
 
 
+@step
+async def stubborn(n: int, context: WorkflowContext) -> int:
+    effect(context, 1)
+    try:
+        await anyio.sleep(30)
+    except asyncio.CancelledError:
+        return n
+
+
+finishes_late = (CompensationPrimitive(stubborn, undo) >> str).named("finishes_late")
+
+
+@step
+async def undo_slowly(n: int, context: WorkflowContext) -> None:
+    effect(context, 100)
+    await anyio.sleep(0.5)
+    effect(context, 101)
+
+
+undone_slowly = (
+    CompensationPrimitive(staged("reserve", 1, lambda n: n), undo_slowly)
+    >> failing("ship", 2, ValueError("no truck"))
+).named("undone_slowly")
+unhurried = TimeoutPrimitive(staged("inc", 1, lambda n: n + 1), math.inf).named("unhurried")
+
+
+@workflow
+async def folds(count: int, context: WorkflowContext) -> list[int]:
+    folded = []
+
+    async def deliver(number):
+        folded.append(number)
+
+    await context.fold([partial(recorded, number) for number in range(count)], 2, deliver)
+    return folded
+
+
+@workflow
+async def returns_what_has_no_form(n: int) -> object:
+    return object()
+
+
 @workflow
 async def swallows(n: int, context: WorkflowContext) -> list:
     """Handles what it is cancelled with, and goes on."""
@@ -399,5 +443,6 @@ WORKFLOWS = [
     saga, approval, impatient, timed_out, stuck_run, stuck_branches, imperative, from_both_sides,
     custom, guarded, careful, large, many, waits_for_the_loop, gathers_tasks, sleeps_in_task,
     self_cancelled, waits_for_nobody, holds_entity, limits_more_than_a_step, asking, swallows,
-    versioned, renamed, rerouted, retyped, unencodable,
+    finishes_late, undone_slowly, unhurried, folds, returns_what_has_no_form, versioned, renamed,
+    rerouted, retyped, unencodable,
 ]  # fmt: skip

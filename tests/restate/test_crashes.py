@@ -75,6 +75,15 @@ async def test_network_between_server_and_worker_is_cut(client, server, worker):
             wire.mend()
         for run in runs:
             await check(run)
+
+        stuck = await client.start(carried.stuck_run, 1)
+        await until_begun(stuck, 2)
+        wire.cut()
+        await until_begun(stuck, 3)
+        wire.mend()
+        await until_begun(stuck, 4)
+    stages = [stage for stage, _ in effects_of(stuck.run_id).lines]
+    assert stages[:4] == [1, 2, 3, 2], "a step whose process is cut off is cancelled, then repeated"
     await anyio.to_thread.run_sync(server.register, worker.url)
 
 
@@ -108,7 +117,7 @@ async def test_run_that_its_workflow_no_longer_fits_is_left_until_it_does(
     for run in runs.values():
         with pytest.raises(StepTimeoutError):
             await run.event("never", timeout=0.1)
-    worker.kill()
+    worker.stop()
     changed = Worker(effects_file, PLAIT_TEST_VERSION="2")
     changed.port = worker.port
     changed.start()
@@ -117,7 +126,7 @@ async def test_run_that_its_workflow_no_longer_fits_is_left_until_it_does(
             await run.signal("go")
             await until_failed(server, run, reasons[workflow])
     finally:
-        changed.kill()
+        changed.stop()
         worker.start()
     assert await runs[carried.renamed].result() == 2
     assert await runs[carried.rerouted].result() == -1

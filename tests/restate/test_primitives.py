@@ -34,6 +34,8 @@ RUNS = [
     (carried.many, list(range(100)), list(range(100))),
     (carried.timed_out, 1, "1"),
     (carried.swallows, 1, [0.05, 0.2]),
+    (carried.unhurried, 1, 2),
+    (carried.folds, 4, [0, 1, 2, 3]),
 ]
 
 
@@ -68,9 +70,10 @@ async def test_error_of_a_class_that_is_not_here_is_told_by_name(client):
         await client.run(carried.unknown_error, 7)
 
 
-async def test_result_that_has_no_form_fails_its_step_at_once(client):
+@pytest.mark.parametrize("workflow", [carried.unencodable, carried.returns_what_has_no_form])
+async def test_result_that_has_no_form_fails_its_node_at_once(client, workflow):
     with pytest.raises(SerializationError, match="object"):
-        await client.run(carried.unencodable, 1)
+        await client.run(workflow, 1)
 
 
 async def test_what_had_finished_is_undone_in_reverse_order(client):
@@ -106,6 +109,35 @@ async def test_cancelled_step_ends_before_it_is_compensated(client, stays):
     with pytest.raises(RunCancelledError):
         await run.result()
     assert [stage for stage, _ in effects_of(run.run_id).lines] == [1, 2, 3, 100]
+
+
+async def test_step_that_finished_though_it_was_cancelled_is_undone(client, stays):
+    if not stays:
+        pytest.skip("Restate tells a run that is to leave memory nothing while a step is under way")
+    run = await client.start(carried.finishes_late, 1)
+    await until_begun(run, 1)
+    await run.cancel()
+    with pytest.raises(RunCancelledError):
+        await run.result()
+    assert [stage for stage, _ in effects_of(run.run_id).lines] == [1, 100]
+
+
+async def test_cancelled_branches_are_waited_for(client):
+    run = await client.start(carried.from_both_sides, 3)
+    with pytest.raises(StepTimeoutError):
+        await run.event("never", timeout=0.1)
+    assert await run.cancel()
+    with pytest.raises(RunCancelledError):
+        await run.result()
+
+
+async def test_compensation_is_not_cancelled(client, stays):
+    run = await client.start(carried.undone_slowly, 1)
+    await until_begun(run, 3)
+    await run.cancel()
+    with pytest.raises((ValueError, RunCancelledError)):
+        await run.result()
+    assert [stage for stage, _ in effects_of(run.run_id).lines] == [1, 2, 100, 101]
 
 
 async def test_timeout_undoes_what_had_finished(client):

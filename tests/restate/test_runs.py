@@ -8,7 +8,7 @@ import httpx
 import pytest
 from effects import effects_of, until_begun
 
-from plait import StepTimeoutError
+from plait import RecordedError, StepTimeoutError
 from plait.durable import JournalError, RunCancelledError, RunEndedError, RunNotFoundError
 from plait.durable.restate import RestateClient
 
@@ -90,7 +90,8 @@ async def test_signal_to_a_run_that_has_ended_or_never_was(client):
 
 
 async def test_plain_http_calls_start_and_signal_runs(client, server):
-    async with httpx.AsyncClient(base_url=server.url, timeout=30) as http:
+    as_json = {"content-type": "application/json"}
+    async with httpx.AsyncClient(base_url=server.url, timeout=30, headers=as_json) as http:
         run_id = uuid.uuid4().hex
         order = {"number": 1, "total": "1.50"}
         answer = await http.post(f"/typed/{run_id}/run", json=order)
@@ -111,6 +112,17 @@ async def test_plain_http_calls_start_and_signal_runs(client, server):
         answer = await http.post(f"/typed/{uuid.uuid4().hex}/run", json={"number": "many"})
         assert answer.status_code == 400
         assert "the input does not fit 'typed'" in answer.json()["message"]
+        refused = client.get(carried.typed, answer.request.url.path.split("/")[2])
+        with pytest.raises(RecordedError, match="the input does not fit 'typed'"):
+            await refused.result()
+
+        locate = b'{"$plait":{"kind":"locate","size":4},"data":null,"payload":null}'
+        answer = await http.post(
+            f"/typed/{uuid.uuid4().hex}/run",
+            content=locate,
+            headers={"content-type": "application/json"},
+        )
+        assert "there is no run" in answer.json()["message"]
 
 
 async def test_workflow_that_the_server_does_not_know(client):
@@ -132,6 +144,12 @@ async def test_waiting_for_many_results_leaves_room_for_signals(client):
         for run in runs:
             waiting.start_soon(run.signal, "approved", True)
     assert results == [True] * 110
+
+
+async def test_address_at_which_something_else_is(server, worker):
+    async with RestateClient(f"http://{server.admin}") as client:
+        with pytest.raises(JournalError, match="the Restate server answers 40"):
+            await client.start(carried.typed, carried.Order(1, 2))
 
 
 async def test_address_at_which_no_server_is():

@@ -183,10 +183,7 @@ class RestateClient:
         recorded = self._recorded_error(answer)
         if recorded is not None:
             raise recorded
-        try:
-            message = str(answer.json()["message"])
-        except (ValueError, LookupError, TypeError):
-            message = answer.text
+        message = _told(answer)["message"]
         if answer.headers.get("x-restate-error-source") == "invocation":
             raise RecordedError("restate:TerminalError", message)
         msg = f"the Restate server answers {answer.status_code}: {message}"
@@ -194,11 +191,10 @@ class RestateClient:
 
     def _recorded_error(self, answer: httpx.Response) -> Exception | None:
         """What the workflow raised, where the answer tells of that."""
-        try:
-            recorded = str(answer.json()["metadata"][ERROR]).encode()
-        except (ValueError, LookupError, TypeError):
+        recorded = _told(answer).get("metadata", {}).get(ERROR)
+        if recorded is None:
             return None
-        error: Exception = self._codec.decode(recorded)
+        error: Exception = self._codec.decode(recorded.encode())
         return error
 
 
@@ -309,3 +305,12 @@ class RestateRun(Generic[Out]):
         if answer.status_code == _NOT_FOUND:
             msg = f"there is no run {self.run_id!r} of {self._workflow.name!r}"
             raise RunNotFoundError(msg)
+
+
+def _told(answer: httpx.Response) -> dict[str, Any]:
+    """What Restate says of a failure; what is between it and here may say anything."""
+    try:
+        told = answer.json()
+    except ValueError:
+        told = None
+    return told if isinstance(told, dict) and "message" in told else {"message": answer.text}

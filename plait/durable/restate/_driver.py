@@ -146,9 +146,9 @@ class Strand:
 
     def fail(self, error: Exception) -> None:
         """Have it fail where it waits."""
+        assert self._waits is not None
         self._misuse = error
-        if self._waits is not None:
-            self._waits.interrupt(self)
+        self._waits.interrupt(self)
 
     def close(self) -> None:
         """Throw it away: it is executed again from the beginning."""

@@ -110,10 +110,6 @@ class RestateRuntime(Runtime):
         """When the run came to where it is: the same in a replay."""
         return self._time
 
-    def timestamp(self) -> float:
-        """When the run came to where it is."""
-        return self._time
-
     def now(self, context: WorkflowContext) -> float:
         """When the run came to where it is."""
         return self._time
@@ -174,15 +170,15 @@ class RestateRuntime(Runtime):
         token = _ends_at.set(math.inf)
         self._driver.begin(call(), end)
         _ends_at.reset(token)
+        cancelled: BaseException | None = None
         try:
             await ended
-        except asyncio.CancelledError:
-            if isinstance(ends[0][1], Abort):
-                raise ends[0][1] from None
-            raise
-        result, error = ends[0]
-        if error is not None:
-            raise error
+        except asyncio.CancelledError as error:
+            cancelled = error
+        result, failure = ends[0]
+        raised = failure if isinstance(failure, Abort) else cancelled or failure
+        if raised is not None:
+            raise raised
         value: T = result
         return value
 

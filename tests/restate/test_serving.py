@@ -29,10 +29,11 @@ async def two_words(text: str) -> int:
     [
         (length >> TransactionStep(lambda n, connection: n, name="book"), "a journal of plait's"),
         (RetryPrimitive(length, budget=RetryBudget()), "a RetryBudget is this process's own"),
+        (length >> step(needs="gpu")(str), "needs= is for plait's own workers"),
         (ConcurrencyLimitPrimitive(length >> str, 1), "more than one step here"),
         (ConcurrencyLimitPrimitive(step(at_most_once=True)(len), 1), "may run at most once"),
     ],
-    ids=["transaction", "budget", "limit", "at most once"],
+    ids=["transaction", "budget", "needs", "limit", "at most once"],
 )
 def test_workflow_that_restate_cannot_carry_is_refused(refused, reason):
     with pytest.raises(UnsupportedOnRestateError, match=reason):

@@ -33,6 +33,8 @@ def check(primitive: WorkflowPrimitive[Any, Any]) -> None:
     reason = ""
     if isinstance(primitive, TransactionStep):
         reason = "its transaction is one with a journal of plait's own; use a DurableRunner"
+    elif primitive.needs:
+        reason = "needs= is for plait's own workers; serve it apart, where there is what it needs"
     elif isinstance(primitive, RetryPrimitive) and primitive._budget is not None:
         reason = "a RetryBudget is this process's own, and a replay would decide otherwise"
     elif keeps_count(primitive) and not all(map(is_step, primitive.children)):

@@ -174,6 +174,12 @@ class WorkflowContext(Services):
         known = {} if total is None else {"total": total}
         self.report("progress", done=done, **known, message=message)
 
+    @overload
+    async def step(
+        self, name: str, fn: Callable[..., Awaitable[T]], /, *args: Any, **kwargs: Any
+    ) -> T: ...
+    @overload
+    async def step(self, name: str, fn: Callable[..., T], /, *args: Any, **kwargs: Any) -> T: ...
     async def step(self, name: str, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
         """Execute a function, or a primitive, as a node of this run under a name of its own.
 

@@ -169,6 +169,8 @@ class _Trial:
             journal = MortalJournal(kept)
             journal.dies_at = lambda write, _: write == number
             killed = await self._live(workflow, journal)
+            if not journal.is_dead:
+                return "", self.difference(before, await self._end(killed))
             await called(self.on_crash)
             life = await self._live(workflow, MortalJournal(kept))
         twice = [path for path in life.executed if path in journal.finished]
@@ -187,6 +189,8 @@ class _Trial:
                 hint = _CHANGED_HINT
             elif isinstance(error, StepInterruptedError):
                 hint = _INTERRUPTED_HINT
+            elif isinstance(before.outcome, Failure) and any(f.times for f in self.faults):
+                hint = _FAULT_HINT
             return _Difference(what, hint)
         if not alike(before.data, after.data):
             what = _compared("context.data is", repr(before.data), repr(after.data))
@@ -223,6 +227,10 @@ _INTERRUPTED_HINT = (
     "A step that may run at most once was interrupted: a fallback around it may look whether it "
     "had its effect."
 )
+_FAULT_HINT = (
+    "A fault with times= is counted over a kill: what happened to the process that was killed does "
+    "not happen again to the one that carries on. Give it times=None to have it happen each time."
+)
 _OUTCOME_HINT = (
     "A step that had finished is not executed again: its result, or its error, comes from the "
     "journal. What it only left in memory (a global, an attribute, an object that two hold) is "
@@ -245,7 +253,10 @@ def _message(name: str, kills: int, found: dict[_Difference, list[str]]) -> str:
     parts = [f"{name!r} is not crash-safe: {count} of {kills} kills made a difference"]
     for difference, places in found.items():
         more = f" (and {len(places) - 1} more)" if len(places) > 1 else ""
-        parts.append(f"\nkilled at {places[0]}{more}, and carried on:\n{difference.what}")
+        where = f"killed at {places[0]}{more}, and carried on"
+        if not places[0]:
+            where = f"not killed{more}, for it made fewer writes than the first run"
+        parts.append(f"\n{where}:\n{difference.what}")
         if difference.hint:
             parts.append(difference.hint)
     return "\n".join(parts)

@@ -13,13 +13,15 @@ import anyio
 
 from plait.primitives import Failure, Outcome, Success, WorkflowContext, WorkflowPrimitive
 from plait.testing._faults import Fault, Tally, faulty
-from plait.testing._front import Fronted, FrontRuntime
+from plait.testing._front import Around, Fronted, FrontRuntime
+from plait.testing._selection import UnknownNodeError
 from plait.testing._surroundings import alike, called, same_outcome, told, virtual_time
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 
     from plait.primitives import Runtime
+    from plait.testing._front import Execute
 
 A = TypeVar("A")
 T = TypeVar("T")
@@ -126,7 +128,9 @@ async def explore(
                 clock.on_idle.remove(run.release)
             count += 1
             over_all.reached |= run.tally.reached
-            first = first or run
+            if first is None:
+                first = run
+                _refuse_unknown(run.outcome)
             problem = await _problem(first, run, check)
             if problem is not None:
                 shown = "-".join(map(str, choose.made))
@@ -238,12 +242,15 @@ class _Run(FrontRuntime):
         context: WorkflowContext,
     ) -> Coroutine[Any, Any, T]:
         """Execute a node, and a step when its turn comes."""
-        if primitive.children or primitive._numbers_children:
-            return super().perform(primitive, execute, input_data, context)
 
         async def in_turn(
-            primitive: WorkflowPrimitive[A, T], input_data: A, context: WorkflowContext
-        ) -> T:
+            execute: Execute,
+            primitive: WorkflowPrimitive[A, T],
+            input_data: A,
+            context: WorkflowContext,
+        ) -> Any:
+            if primitive.children or primitive._numbers_children:
+                return await execute(primitive, input_data, context)
             await self._turn(f"{context.path} begins")
             try:
                 result = await execute(primitive, input_data, context)
@@ -253,7 +260,8 @@ class _Run(FrontRuntime):
             await self._turn(f"{context.path} ends")
             return result
 
-        return super().perform(primitive, in_turn, input_data, context)
+        around = Around(primitive, execute, in_turn)
+        return super().perform(primitive, around, input_data, context)
 
     async def _turn(self, name: str) -> None:
         turn = self._waiting[name] = anyio.Event()
@@ -265,6 +273,12 @@ class _Run(FrontRuntime):
     def _in_front_of(self, inner: Runtime | None) -> FrontRuntime:
         self.inner = inner
         return self
+
+
+def _refuse_unknown(outcome: Outcome[Any]) -> None:
+    """Raise what is wrong with the test, rather than have all runs end alike with it."""
+    if isinstance(outcome, Failure) and isinstance(outcome.error, UnknownNodeError):
+        raise outcome.error
 
 
 async def _problem(

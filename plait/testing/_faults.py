@@ -9,13 +9,15 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import anyio
 
 from plait.primitives import PlaitError, WorkflowPrimitive
-from plait.testing._front import Fronted, FrontRuntime
+from plait.testing._front import Around, Fronted, FrontRuntime
+from plait.testing._mock import is_error
 from plait.testing._selection import Selection, Sightings, check
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Sequence
 
     from plait.primitives import Runtime, WorkflowContext
+    from plait.testing._front import Execute
 
 A = TypeVar("A")
 T = TypeVar("T")
@@ -123,6 +125,7 @@ def fail(
         answer_lost: Whether it is executed and fails then: it did its work, and nobody was told.
 
     Raises:
+        TypeError: `error` is no exception.
         ValueError: `times` is less than 1, or the name is empty.
 
     Example:
@@ -141,6 +144,9 @@ def fail(
         plait.testing.InjectedError: fail('charge')
         ...
     """
+    if error is not None and not is_error(error):
+        msg = f"the error of fail({node!r}) is {error!r}, which is no exception"
+        raise TypeError(msg)
     return _Fail(node, times, error, answer_lost)
 
 
@@ -308,13 +314,17 @@ class _Faulty(FrontRuntime):
         # What goes wrong does so in the node's own execution: a journal records it as the node's,
         # and a replay does not have it happen again.
         def with_fault(
-            primitive: WorkflowPrimitive[A, T], input_data: A, context: WorkflowContext
+            execute: Execute,
+            primitive: WorkflowPrimitive[A, T],
+            input_data: A,
+            context: WorkflowContext,
         ) -> Coroutine[Any, Any, T]:
             execution = execute(primitive, input_data, context)
             fault = self._next(takers)
             return execution if fault is None else fault.happen(execution, self._scope.cancel)
 
-        return super().perform(primitive, with_fault, input_data, context)
+        around = Around(primitive, execute, with_fault)
+        return super().perform(primitive, around, input_data, context)
 
     async def whole(self, call: Coroutine[Any, Any, T], context: WorkflowContext) -> T:
         """Refuse faults of what there was not in a whole run; say that it was cancelled."""

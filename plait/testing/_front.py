@@ -19,6 +19,35 @@ T = TypeVar("T")
 A = TypeVar("A")
 
 
+class Around:
+    """Executes a node, or what takes its place further in, with something around it.
+
+    Args:
+        primitive: The node.
+        execute: What executes it.
+        around: Is given what executes, what is executed, the input and the context.
+    """
+
+    def __init__(
+        self,
+        primitive: WorkflowPrimitive[Any, Any],
+        execute: Execute,
+        around: Callable[[Execute, Any, Any, WorkflowContext], Coroutine[Any, Any, Any]],
+    ) -> None:
+        self._primitive = primitive
+        self._execute = execute
+        self._around = around
+
+    def __call__(
+        self, primitive: WorkflowPrimitive[Any, Any], input_data: Any, context: WorkflowContext
+    ) -> Coroutine[Any, Any, Any]:
+        """Execute what is at the node in the end."""
+        execute = self._execute
+        if primitive is not self._primitive and not isinstance(execute, Around):
+            execute = type(primitive)._undoored
+        return self._around(execute, primitive, input_data, context)
+
+
 class FrontRuntime(Runtime):
     """Stands in front of the runtime that a context has, for the nodes of one workflow."""
 

@@ -12,7 +12,7 @@ import anyio
 from plait.durable import DurableRunner, JournalError, MemoryJournal, Run
 from plait.primitives import Failure, Outcome, Success, WorkflowContext, WorkflowPrimitive
 from plait.primitives._errors import Abort
-from plait.testing._front import Fronted, FrontRuntime
+from plait.testing._front import Around, Fronted, FrontRuntime
 from plait.testing._mortal import MortalJournal, is_outside
 
 if TYPE_CHECKING:
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from plait.durable import Journal
     from plait.primitives import Runtime
+    from plait.testing._front import Execute
 
 A = TypeVar("A")
 T = TypeVar("T")
@@ -64,7 +65,10 @@ class _Watching(FrontRuntime):
         """Execute a node, and write down a step that is executed."""
 
         def watched(
-            primitive: WorkflowPrimitive[A, T], input_data: A, context: WorkflowContext
+            execute: Execute,
+            primitive: WorkflowPrimitive[A, T],
+            input_data: A,
+            context: WorkflowContext,
         ) -> Coroutine[Any, Any, T]:
             try:
                 self._journal.check_alive()
@@ -74,7 +78,8 @@ class _Watching(FrontRuntime):
                 self._life.executed.append(context.path)
             return execute(primitive, input_data, context)
 
-        return super().perform(primitive, watched, input_data, context)
+        around = Around(primitive, execute, watched)
+        return super().perform(primitive, around, input_data, context)
 
     async def whole(self, call: Coroutine[Any, Any, T], context: WorkflowContext) -> T:
         """Keep what the run's data is in the end."""

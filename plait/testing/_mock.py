@@ -84,7 +84,7 @@ class MockPrimitive(WorkflowPrimitive[In, Out]):
         # A class of exceptions may be iterable, as an enumeration is; an effect it is first.
         if isinstance(side_effect, Iterable) and not isinstance(side_effect, type):
             self._effects = iter(side_effect)
-        elif side_effect is None or callable(side_effect) or _is_error(side_effect):
+        elif side_effect is None or callable(side_effect) or is_error(side_effect):
             self._effect = side_effect
         else:
             msg = (
@@ -114,7 +114,7 @@ class MockPrimitive(WorkflowPrimitive[In, Out]):
             delay: How long each call takes, in seconds.
 
         Raises:
-            TypeError: The primitive does not return values like `return_value`.
+            TypeError: The primitive does not return values like `return_value`, or is none.
 
         Example:
             >>> from plait import MockPrimitive, step
@@ -129,6 +129,9 @@ class MockPrimitive(WorkflowPrimitive[In, Out]):
         """
         from plait.testing._contract import Contract
 
+        if not isinstance(primitive, WorkflowPrimitive):
+            msg = f"MockPrimitive.of takes the primitive to stand in for, got {primitive!r}"
+            raise TypeError(msg)
         made: MockPrimitive[A, T] = MockPrimitive(primitive.name, return_value, side_effect, delay)
         made._contract = Contract(primitive)
         if side_effect is None:
@@ -245,7 +248,7 @@ class MockPrimitive(WorkflowPrimitive[In, Out]):
             except StopIteration:
                 msg = f"{self.name} has no side effect for call {self.call_count}"
                 raise AssertionError(msg) from None
-        if _is_error(effect):
+        if is_error(effect):
             raise effect
         if callable(effect):
             return await make_step(effect, pair=True).call(input_data, context)
@@ -260,7 +263,8 @@ class MockPrimitive(WorkflowPrimitive[In, Out]):
             raise AssertionError(wrong)
 
 
-def _is_error(effect: object) -> bool:
+def is_error(effect: object) -> bool:
+    """Whether that can be raised."""
     return isinstance(effect, BaseException) or (
         isinstance(effect, type) and issubclass(effect, BaseException)
     )

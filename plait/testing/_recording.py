@@ -19,7 +19,7 @@ from plait.primitives import (
 )
 from plait.primitives._decision import Decision
 from plait.primitives._encoding import decode, encode
-from plait.testing._front import Fronted, FrontRuntime
+from plait.testing._front import Around, Fronted, FrontRuntime
 from plait.testing._mock import MockPrimitive
 from plait.testing._selection import Selection, check
 
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Sequence
 
     from plait.primitives import Runtime
+    from plait.testing._front import Execute
 
 A = TypeVar("A")
 T = TypeVar("T")
@@ -138,35 +139,40 @@ class _Recording(FrontRuntime):
         context: WorkflowContext,
     ) -> Coroutine[Any, Any, T]:
         """Execute a node, and write down a step's call."""
-        is_step = not (primitive.children or primitive._numbers_children)
-        is_pure = type(primitive) in (Decision, ReducePrimitive)
-        is_chosen = any(selection.takes(primitive, context.path) for selection in self._selections)
-        if not is_step or is_pure or not is_chosen:
+        if not any(selection.takes(primitive, context.path) for selection in self._selections):
             return super().perform(primitive, execute, input_data, context)
+        name = primitive.name
 
         async def recorded(
-            primitive: WorkflowPrimitive[A, T], input_data: A, context: WorkflowContext
-        ) -> T:
+            execute: Execute,
+            primitive: WorkflowPrimitive[A, T],
+            input_data: A,
+            context: WorkflowContext,
+        ) -> Any:
+            is_step = not (primitive.children or primitive._numbers_children)
+            if not is_step or type(primitive) in (Decision, ReducePrimitive):
+                return await execute(primitive, input_data, context)
             given = _tree(input_data, context)
             outcome: Outcome[T]
             try:
                 outcome = Success(await execute(primitive, input_data, context))
             except Exception as error:
-                self._write(primitive, given, {"error": json.loads(encode(error))}, context)
+                self._write(name, given, {"error": json.loads(encode(error))}, context)
                 raise
-            self._write(primitive, given, {"result": _tree(outcome.value, context)}, context)
+            self._write(name, given, {"result": _tree(outcome.value, context)}, context)
             return outcome.value
 
-        return super().perform(primitive, recorded, input_data, context)
+        around = Around(primitive, execute, recorded)
+        return super().perform(primitive, around, input_data, context)
 
     def _write(
         self,
-        primitive: WorkflowPrimitive[Any, Any],
+        name: str,
         given: Any,
         outcome: dict[str, Any],
         context: WorkflowContext,
     ) -> None:
-        call = {"path": context.path, "name": primitive.name, "input": given}
+        call = {"path": context.path, "name": name, "input": given}
         self._calls.append(call | outcome)
 
 

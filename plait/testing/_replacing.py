@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from plait.primitives import WorkflowPrimitive
 from plait.primitives._decorators import as_primitive
-from plait.testing._front import Fronted, FrontRuntime
+from plait.testing._front import Around, Fronted, FrontRuntime
 from plait.testing._mock import MockPrimitive
 from plait.testing._selection import Selection, Sightings, check
 
@@ -59,7 +59,9 @@ class _Replacing(FrontRuntime):
         self._sightings.see(primitive, path)
         for selection, mock in self._mocks:
             if selection.takes(primitive, path):
-                return super().perform(mock, type(mock)._undoored, input_data, context)
+                # What stands around the node (a fault, a recording) stands around its mock.
+                own = execute if isinstance(execute, Around) else type(mock)._undoored
+                return super().perform(mock, own, input_data, context)
         return super().perform(primitive, execute, input_data, context)
 
     async def whole(self, call: Coroutine[Any, Any, T], context: WorkflowContext) -> T:

@@ -107,8 +107,10 @@ class Sightings:
         if not self._missing:
             return
         self._seen[path] = self._seen[primitive.name] = None
+        # With what stands below it: that need not be reached in each run either.
+        nodes = list(nodes_of(primitive, path))
         for text, selection in list(self._missing.items()):
-            if selection.takes(primitive, path):
+            if any(selection._may_take(n.primitive, n.path, is_open=False) for n in nodes):
                 del self._missing[text]
 
     def is_whole(self, runtime: Runtime) -> bool:
@@ -132,14 +134,27 @@ class Sightings:
         for selection in self._missing.values():
             is_path = selection._is_path
             seen = [text for text in self._seen if ("/" in text or "[" in text) == is_path]
-            raise UnknownNodeError(_unknown(selection, self._workflow.name, seen))
+            raise UnknownNodeError(_unreached(selection, self._workflow.name, seen))
 
 
 def _unknown(selection: Selection, workflow: str, known: Iterable[str]) -> str:
     known = sorted(set(known))
-    near = difflib.get_close_matches(selection.text, known, n=1)
-    hint = f"; did you mean {near[0]!r}?" if near else "."
+    hint = _nearest(selection, known)
     return f"{workflow!r} has no node {selection!r}{hint} It has {', '.join(map(repr, known))}"
+
+
+def _unreached(selection: Selection, workflow: str, seen: Iterable[str]) -> str:
+    seen = sorted(set(seen))
+    hint = _nearest(selection, seen)
+    return (
+        f"this run of {workflow!r} has no node {selection!r}{hint} It came to "
+        f"{', '.join(map(repr, seen))}"
+    )
+
+
+def _nearest(selection: Selection, known: list[str]) -> str:
+    near = difflib.get_close_matches(selection.text, known, n=1)
+    return f"; did you mean {near[0]!r}?" if near else "."
 
 
 def _below_root(path: str) -> str:

@@ -17,6 +17,7 @@ from plait import (
     FallbackPrimitive,
     MapPrimitive,
     RetryPrimitive,
+    Success,
     TimeoutPrimitive,
     WorkflowContext,
     step,
@@ -738,3 +739,51 @@ async def test_kills_in_one_place_are_told_together(bank):
 async def test_a_cancelled_run_ends_the_same_way():
     report = await assert_crash_safe(plain >> express, 1, faults=[cancel("express")])
     assert "was cancelled" in str(report.outcome.error)
+
+
+async def test_a_fault_that_is_spent_on_the_process_that_was_killed_is_told_of():
+    @step
+    async def charge(total: int) -> str:
+        return "paid"
+
+    with pytest.raises(CrashSafetyError, match="Give it times=None"):
+        await assert_crash_safe(charge, 42, faults=[fail("charge")])
+    await assert_crash_safe(charge, 42, faults=[fail("charge", times=None)])
+
+
+async def test_a_cache_that_outlives_the_runs_leaves_fewer_places_to_kill():
+    @step
+    async def rate(currency: str) -> float:
+        return 1.25
+
+    @step
+    async def note(rate: float, context: WorkflowContext) -> float:
+        context.data["rate"] = rate
+        return rate
+
+    cached = CachePrimitive(rate, 60)
+    report = await assert_crash_safe(cached >> note, "EUR")
+    assert report.outcome == Success(1.25)
+    await assert_crash_safe(cached >> note, "EUR", setup=cached.invalidate_all)
+
+
+async def test_a_run_that_was_not_killed_is_compared_as_it_is():
+    trial = itertools.count()
+    current = [0]
+
+    @workflow
+    async def order(_: None, context: WorkflowContext) -> str:
+        for number in range(3 if current[0] < 2 else 1):  # 5 writes in the first two runs, then 3
+            await context.step("charge", abs, number)
+        return "late" if current[0] > 4 else "early"  # the runs that are to be killed at 4 and 5
+
+    def setup() -> None:
+        current[0] = next(trial)
+
+    with pytest.raises(CrashSafetyError, match=r"\nnot killed \(and 1 more\), for it made fewer"):
+        await assert_crash_safe(order, None, setup=setup)
+
+
+async def test_carrying_a_run_on_warns_of_nothing(caplog):
+    await assert_crash_safe(step(lambda total: total), 42)
+    assert not caplog.records

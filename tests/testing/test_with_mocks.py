@@ -14,7 +14,17 @@ from plait import (
 )
 from plait.durable import DurableRunner, MemoryJournal
 from plait.recovery import constant
-from plait.testing import UnknownNodeError
+from plait.testing import (
+    ExplorationError,
+    UnknownNodeError,
+    VirtualClock,
+    explore,
+    fail,
+    latency,
+    record,
+    replayed,
+    with_faults,
+)
 
 pytestmark = pytest.mark.anyio
 
@@ -234,3 +244,71 @@ def test_an_empty_name_is_refused():
 async def test_without_a_context_it_says_what_to_pass():
     with pytest.raises(TypeError, match="takes a WorkflowContext, got None"):
         await orders.with_mocks({}).execute([1], None)
+
+
+async def test_what_stands_around_a_node_stands_around_its_mock(tmp_path):
+    tested = orders.with_mocks({"charge": lambda total: f"{total}", "ship": lambda receipt: "sent"})
+    async with VirtualClock() as clock:
+        assert await with_faults(tested, fail("charge"), latency("charge", 5))([1]) == ["sent"]
+    assert clock.elapsed == 5
+    file = tmp_path / "calls.json"
+    await record(tested, [40, 2], file, nodes=["charge", "ship"])
+    assert await orders.with_mocks(replayed(file))([40, 2]) == ["sent", "sent"]
+
+
+async def test_faults_one_above_the_other_happen_to_a_mock():
+    tested = orders.with_mocks({"charge": lambda total: "a", "ship": str.upper})
+    async with VirtualClock() as clock:
+        faulty = with_faults(with_faults(tested, latency("charge", 1)), latency("charge", 2))
+        assert await faulty([1]) == ["A"]
+    assert clock.elapsed == 3
+
+
+async def test_mocks_take_their_turns_in_an_exploration():
+    @step
+    async def first(_: None) -> None:
+        raise ConnectionError("not in a test")
+
+    async def wins(_: None, context: WorkflowContext) -> None:
+        context.data.setdefault("winner", context.path)
+
+    raced = (first | first.named("second")).with_mocks({"first": wins, "second": wins})
+    with pytest.raises(ExplorationError, match=r"leaves context\.data as"):
+        await explore(raced, None)
+
+
+async def test_a_composition_that_a_mock_stands_in_for_is_a_step_of_an_exploration():
+    tested = (orders | orders.named("others")).with_mocks(
+        {"orders": lambda numbers: 1, "others": lambda numbers: 2}
+    )
+    assert (await explore(tested, [1])).runs > 1
+
+
+async def test_a_mock_is_executed_in_a_run_that_is_killed(crash):
+    tested = orders.with_mocks({"charge": lambda total: "a", "ship": str.upper})
+    survival = await crash.at("orders/2:charge/attempt 1", tested, [1])
+    assert "orders/2:charge/attempt 1" in survival.before
+    assert survival.after[0] == "orders/2:charge/attempt 1"
+
+
+async def test_a_branch_that_is_not_taken_in_what_a_body_calls_may_be_replaced():
+    refund = step(lambda total: "refund").named("refund")
+    settle = ConditionalPrimitive(lambda total: total > 0, charge, refund)
+
+    @workflow
+    async def order(total: int) -> str:
+        return await settle(total)
+
+    mocks = {"charge": lambda total: "paid", "refund": MockPrimitive(return_value="back")}
+    assert await order.with_mocks(mocks)(1) == "paid"
+    assert mocks["refund"].call_count == 0
+
+
+async def test_an_exploration_of_mocks_of_nothing_is_refused():
+    @workflow
+    async def order(total: int) -> str:
+        return await charge(total)
+
+    tested = order.with_mocks({"charge": lambda total: "paid", "shpi": MockPrimitive()})
+    with pytest.raises(UnknownNodeError, match="this run of 'order' has no node 'shpi'"):
+        await explore(tested, 1)

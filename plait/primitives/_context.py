@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from plait.agents._agent import AgentOptions, Prompt
     from plait.primitives._base import WorkflowPrimitive
     from plait.primitives._concurrency import Call, Source
+    from plait.primitives._futures import Future
 
 In = TypeVar("In")
 T = TypeVar("T")
@@ -174,6 +175,10 @@ class WorkflowContext(Services):
         known = {} if total is None else {"total": total}
         self.report("progress", done=done, **known, message=message)
 
+    @overload
+    async def step(
+        self, name: str, fn: Callable[..., Awaitable[Future[T]]], /, *args: Any, **kwargs: Any
+    ) -> T: ...
     @overload
     async def step(
         self, name: str, fn: Callable[..., Awaitable[T]], /, *args: Any, **kwargs: Any

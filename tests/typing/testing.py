@@ -1,6 +1,6 @@
 """Workflows with mocks and faults keep their types; read by mypy and basedpyright, never run."""
 
-from typing import assert_type
+from typing import Any, assert_type
 
 from plait import MockPrimitive, WorkflowPrimitive, step
 from plait.testing import VirtualClock, explore, fail, with_faults
@@ -19,6 +19,11 @@ charge.with_mocks({"charge": 3})  # type: ignore[dict-item]  # pyright: ignore[r
 
 # A mock of a primitive has its types.
 assert_type(MockPrimitive.of(charge, return_value="paid"), MockPrimitive[int, str])
+
+# One by itself needs no annotation, and may have one.
+bank = MockPrimitive(side_effect=[ConnectionError("down"), "paid"])
+assert_type(bank, MockPrimitive[Any, Any])
+assert_type(MockPrimitive[int, str](return_value="paid"), MockPrimitive[int, str])
 
 
 async def main() -> None:

@@ -35,6 +35,10 @@ def enrich_sync(user: str) -> Future[str]:
     return enrich.future(user)
 
 
+async def enriched(user: str) -> Future[str]:
+    return enrich.future(user)
+
+
 @step
 def add(total: int, number: int) -> int:
     return total + number
@@ -54,6 +58,10 @@ async def report(users: list[str], context: WorkflowContext) -> int:
     assert_type(await add.reduce([1, 2], 0), int)
     assert_type(await greet("ada", mark="?"), str)
     assert_type(await context.gather(profile("a"), profile("b")), list[dict[str, str]])
+    assert_type(await context.step("profile", profile, "ada"), dict[str, str])
+    assert_type(await context.step("first", profile >> len, "ada"), int)
+    assert_type(await context.step("count", len, users), int)
+    assert_type(await context.step("later", enriched, "ada"), str)
     profile("a")  # type: ignore[unused-coroutine]  # pyright: ignore[reportUnusedCoroutine]
     return len(users)
 

@@ -235,3 +235,8 @@ async def test_a_run_that_is_carried_on_need_not_come_there_again(charge):
     async with VirtualClock(), DurableRunner(MemoryJournal()) as runner:
         assert await runner.run(slow, 42) == "paid 42"
         assert await runner.run(mocked, 42) == "42"
+
+
+def test_what_is_no_exception_is_no_error_of_a_fault():
+    with pytest.raises(TypeError, match=r"the error of fail\('charge'\) is 'boom'"):
+        fail("charge", "boom")

@@ -264,3 +264,8 @@ def test_without_a_call_there_is_no_last_input():
 def test_the_delay_must_not_be_negative():
     with pytest.raises(ValueError, match="delay=-1 must not be negative"):
         MockPrimitive(delay=-1)
+
+
+def test_a_mock_of_what_is_no_primitive_is_refused():
+    with pytest.raises(TypeError, match=r"takes the primitive to stand in for, got <built-in"):
+        MockPrimitive.of(len)

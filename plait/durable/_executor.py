@@ -272,6 +272,12 @@ class Executor:
                         await self._finish(execution, outcome, payload, runtime.to_do_again())
         except JournalError:
             raise
+        except anyio.get_cancelled_exc_class():
+            # Not by a scope, since none outside reaches into this one: by asyncio's `Task.cancel`.
+            # The task ends here; the run is left as it is, as the program may be ending.
+            run_id = execution.stored.start.run_id
+            msg = f"the task that executed run {run_id!r} was cancelled, and the run was not"
+            execution.ending.outcome = Failure(JournalError(msg))
         except BaseException as error:
             if abort_in(error) is None:
                 raise

@@ -15,17 +15,19 @@ from plait.durable._data import below
 from plait.durable._errors import StepInterruptedError, WorkflowChangedError
 from plait.durable._journal import Kind
 from plait.durable._needs import wait_for_another_runner
-from plait.durable._recorder import undecodable
+from plait.durable._recorder import FrontierReached, undecodable
 from plait.durable._transactions import TransactionStep
+from plait.durable._waits import let_others_go_on
 from plait.primitives import MapPrimitive, SerializationError
 from plait.primitives._compensation import mark_finished
+from plait.primitives._concurrency import backend
 from plait.primitives._context import current_context
-from plait.primitives._errors import failed_path, note_failure
+from plait.primitives._errors import Abort, failed_path, note_failure
 from plait.primitives._map import Folded
 from plait.primitives._reduce import Mapped
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine
+    from collections.abc import Awaitable, Callable, Coroutine
 
     from plait.durable._journal import Record
     from plait.primitives import Runtime, WorkflowContext, WorkflowPrimitive
@@ -72,7 +74,7 @@ class DurableRuntime(ImperativeCalls):
         record = self._history.outcome(context.path) if self._history else None
         if record is None:
             return self._leaf(primitive, execute, input_data, context, digest)
-        return self._leaf_again(record, primitive, input_data, context, digest)
+        return self._leaf_again(record, primitive, execute, input_data, context, digest)
 
     def compensated(self, path: str) -> None:
         """Do what was done there, and all that came after it, again should the run be resumed."""
@@ -114,7 +116,7 @@ class DurableRuntime(ImperativeCalls):
                 raise self._abort(WorkflowChangedError(msg, path))
             found = input_digest if record.kind == _VALUE else record.digest
             if record.kind == _CANCELLED:
-                await self._cancelled_again()
+                await self._cancelled_again(primitive, execute, input_data, context)
             return self._replay(record, primitive, found, context)
         began = self.time()
         try:
@@ -183,6 +185,7 @@ class DurableRuntime(ImperativeCalls):
         self,
         record: Record,
         primitive: WorkflowPrimitive[In, T],
+        execute: Callable[[Any, In, WorkflowContext], Coroutine[Any, Any, T]],
         input_data: In,
         context: WorkflowContext,
         input_digest: bytes,
@@ -191,7 +194,7 @@ class DurableRuntime(ImperativeCalls):
             # The elements are nodes of the map before it, which is not executed either.
             self._data.apply_below(input_data.frame.path, context.data)
         if record.kind == _CANCELLED:
-            await self._cancelled_again()
+            await self._cancelled_again(primitive, execute, input_data, context)
         result = self._replay(record, primitive, input_digest, context)
         if primitive._compensates:
             # What would undo it is known again only once its children have told it.
@@ -280,15 +283,52 @@ class DurableRuntime(ImperativeCalls):
             payload = self._codec.encode(result, primitive)
             return self._record(path, _VALUE, payload, input_digest, data, seconds)
 
+        def transact() -> Awaitable[T]:
+            return self._on_disk(self._journal.transact(work, record))
+
         async def execute(*_: Any) -> T:
             await self.flush()
-            return await self._on_disk(self._journal.transact(work, record))
+            result, cancelled = await self._uninterrupted(transact)
+            if cancelled is not None:
+                # Its effect is there, and whoever is to undo it has to know.
+                mark_finished(cancelled, path, result)
+                raise cancelled
+            return result
 
         return await super().perform(primitive, execute, input_data, context)
 
-    async def _cancelled_again(self) -> None:
-        # Whoever cancelled it at first will do so again.
+    async def _cancelled_again(
+        self,
+        primitive: WorkflowPrimitive[In, T],
+        execute: Callable[[Any, In, WorkflowContext], Coroutine[Any, Any, T]],
+        input_data: In,
+        context: WorkflowContext,
+    ) -> None:
+        """Come to where a node was cancelled, and wait for whoever will do so again."""
+        if primitive.children or not primitive._is_leaf:
+            # What had finished in it has changed the data, and may have to be undone.
+            again = partial(super().perform, primitive, execute, input_data, context)
+            self._cut_off.add(context.path)
+            try:
+                await backend().shielded(partial(self._until_settled, again))
+            finally:
+                self._cut_off.discard(context.path)
         await anyio.sleep_forever()
+
+    async def _until_settled(self, call: Callable[[], Coroutine[Any, Any, Any]]) -> None:
+        """Have something replayed, and cancel it when it comes to nothing any more."""
+
+        async def settled() -> None:
+            replayed = -1
+            while replayed != self.replayed:
+                replayed = self.replayed
+                await let_others_go_on()
+            raise FrontierReached("")
+
+        gathered = await backend().gather([call, settled], None)
+        for _, error in gathered.failures:
+            if isinstance(error, Abort):
+                raise error
 
     def _replay(
         self,

@@ -82,6 +82,8 @@ class Waits(Recorder):
         self._deadlines: list[Wait] = []
         self._given_up: list[tuple[str, tuple[str, ...]]] = []
         self._shields: set[anyio.CancelScope] = set()
+        self._cut_off: set[str] = set()
+        """The nodes that are executed again up to where they were cancelled."""
         self._is_told_time = False
         """Whether code was told a time, or gave something up, and that is perhaps not on disk."""
 
@@ -290,6 +292,8 @@ class Waits(Recorder):
 
     def _to_await_first(self, path: str) -> Awaitable[None] | None:
         """What to await before something is done in earnest; None where that is nothing."""
+        if self._cut_off and any(path.startswith((f"{p}/", f"{p}[")) for p in self._cut_off):
+            return anyio.sleep_forever()
         if self.is_closing or self.is_verifying:
             self._refuse_when_closing(path)
         unsure = self._journal.confirm()

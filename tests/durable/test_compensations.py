@@ -1,6 +1,7 @@
 import anyio
 import pytest
 from interruption import Gate, carry_on, fail, interrupt, resume
+from waiting import runner_of
 
 from plait import (
     CachePrimitive,
@@ -300,3 +301,64 @@ async def test_a_run_that_fails_as_it_is_let_go_of_is_undone_when_it_goes_on(wor
     assert world.events == ["a"]
     await end_of(journal, run)
     assert world.events == ["a", "undo a"]
+
+
+@pytest.mark.parametrize("is_restarted", [False, True])
+@pytest.mark.parametrize("around", [lambda it: it, lambda it: TimeoutPrimitive(it, 60)])
+@pytest.mark.parametrize("is_sequence", [False, True])
+async def test_what_finished_in_what_was_given_up_is_known_again(
+    journal, is_sequence, around, is_restarted
+):
+    """The code above goes on without it, and what it left may have to be undone later."""
+    gate, events = Gate(), []
+
+    @step
+    async def reserve(seat: int, context: WorkflowContext) -> str:
+        context.data["seat"] = seat
+        events.append("reserved")
+        return f"seat {seat}"
+
+    @step
+    async def release(seat: str) -> None:
+        events.append(f"released {seat}")
+
+    reached = anyio.Event()
+
+    @step
+    async def hang(seat: str) -> None:
+        reached.set()
+        await anyio.sleep_forever()
+
+    @workflow
+    async def book(seat: int, context: WorkflowContext) -> None:
+        reserved = await reserve(seat)
+        context.compensate(release, reserved)
+        await hang(reserved)
+
+    booking = CompensationPrimitive(reserve, release) >> hang if is_sequence else book
+
+    @workflow
+    async def order(_: None, context: WorkflowContext) -> None:
+        async def give_up(scope):
+            await reached.wait()
+            scope.cancel()
+
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(give_up, tasks.cancel_scope)
+            await around(booking)(12)
+        await context.step("gate", gate, None)
+        raise ConnectionError(context.data["seat"])
+
+    async with runner_of(journal, order) as runner:
+        run = await runner.start(order, None, run_id="run")
+        await gate.reached.wait()
+        if not is_restarted:
+            gate.open()
+            with pytest.raises(ConnectionError, match="12"):
+                await run.result()
+    gate.open()
+    if is_restarted:
+        async with runner_of(journal, order) as runner:
+            with pytest.raises(ConnectionError, match="12"):
+                await (await runner.get("run")).result()
+    assert events == ["reserved", "released seat 12"]

@@ -19,7 +19,7 @@ from plait.durable._recorder import FrontierReached, undecodable
 from plait.durable._transactions import TransactionStep
 from plait.durable._waits import let_others_go_on
 from plait.primitives import MapPrimitive, SerializationError
-from plait.primitives._compensation import mark_finished
+from plait.primitives._compensation import mark_finished, undoing
 from plait.primitives._concurrency import backend
 from plait.primitives._context import current_context
 from plait.primitives._errors import Abort, failed_path, note_failure
@@ -198,7 +198,7 @@ class DurableRuntime(ImperativeCalls):
         result = self._replay(record, primitive, input_digest, context)
         if primitive._compensates:
             # What would undo it is known again only once its children have told it.
-            await primitive._repeat(input_data, context)
+            await undoing(partial(primitive._repeat, input_data, context), context)
         return result
 
     async def _leaf(

@@ -157,7 +157,11 @@ class CachePrimitive(Wrapper[In, Out]):
         entry = self._kept.get(key)
         runtime = context._runtime
         # With no runtime the context would ask this clock too: that is a third of a hit's cost.
-        if entry is not None and (monotonic() if runtime is None else runtime.time()) < entry[0]:
+        if (
+            entry is not None
+            and (monotonic() if runtime is None else runtime.time()) < entry[0]
+            and (runtime is None or not context.has_begun)
+        ):
             self._kept.move_to_end(key)
             self.stats.hits += 1
             if runtime is not None:
@@ -227,7 +231,8 @@ class CachePrimitive(Wrapper[In, Out]):
     ) -> Out:
         asked = context.time()
         kept = await self._read(key, flight, context)
-        if kept is not None and kept.overdue_seconds < 0:
+        # A run that was interrupted after its miss goes on with that: what was executed is its own.
+        if kept is not None and kept.overdue_seconds < 0 and not context.has_begun:
             self.stats.hits += 1
             context.report("cache_hit")
             hit: Out = kept.value

@@ -16,6 +16,7 @@ from plait import (
 )
 from plait.durable import DurableRunner, SqliteJournal
 from plait.recovery import constant
+from plait.testing import assert_crash_safe
 
 pytestmark = pytest.mark.anyio
 
@@ -362,3 +363,31 @@ async def test_what_finished_in_what_was_given_up_is_known_again(
             with pytest.raises(ConnectionError, match="12"):
                 await (await runner.get("run")).result()
     assert events == ["reserved", "released seat 12"]
+
+
+@pytest.mark.parametrize("wrapper", [CachePrimitive, TimeoutPrimitive])
+async def test_a_wrapper_that_is_the_whole_run_is_replayed(world, wrapper):
+    around = wrapper(world.doing("a"), 60)
+    forget = around.invalidate_all if wrapper is CachePrimitive else None
+    await assert_crash_safe(around, 1, setup=forget)
+
+
+async def test_what_was_kept_in_a_cache_and_not_recorded_is_the_runs_own_to_undo():
+    held = set()
+
+    @step
+    async def reserve(seat: int) -> int:
+        held.add(seat)
+        return seat
+
+    @step
+    async def release(seat: int) -> None:
+        held.discard(seat)
+
+    reservation = CachePrimitive(CompensationPrimitive(reserve, release), 60)
+
+    async def forget():
+        held.clear()
+        await reservation.invalidate_all()
+
+    await assert_crash_safe(reservation >> broken, 12, setup=forget, state=lambda: held)

@@ -5,6 +5,7 @@ import sqlite3
 import anyio
 import pytest
 from interruption import Gate, carry_on, interrupt
+from waiting import until
 
 from plait import (
     ConditionalPrimitive,
@@ -74,6 +75,14 @@ async def test_a_step_that_was_renamed_is_named(journal, file):
     error = await refuse(journal, file, renamed)
     assert error.path == "workflow/2:double"
     assert "'workflow/2:twice' is recorded as 'workflow/2:double'" in str(error)
+
+
+async def test_a_run_that_is_left_as_it_is_stands_in_the_log(journal, caplog):
+    gate = Gate()
+    await interrupt(journal, sequence(increment, gate), 20, gate)
+    async with DurableRunner(journal, workflows=[sequence(double, Never())]):
+        # Nobody waits for the run here, as in a worker.
+        await until(lambda: "run 'run' is left as it is: 'workflow/1:double'" in caplog.text)
 
 
 async def test_a_run_goes_on_once_the_workflow_fits_again(journal, file):

@@ -53,7 +53,7 @@ class EncryptedCodec:
         if isinstance(keys, str | bytes) or not keys:
             msg = "keys= takes a list of at least one Fernet key, the one that encrypts first"
             raise ValueError(msg)
-        self._inner = inner
+        self.inner = inner
         fernets: list[Fernet] = []
         for index, key in enumerate(keys):
             try:
@@ -68,7 +68,7 @@ class EncryptedCodec:
         self._first = next(iter(self._digest_keys))
 
     def __repr__(self) -> str:
-        return f"EncryptedCodec({self._inner!r}, {len(self._digest_keys)} keys)"
+        return f"EncryptedCodec({self.inner!r}, {len(self._digest_keys)} keys)"
 
     def encode(self, value: object, primitive: WorkflowPrimitive[Any, Any] | None = None) -> bytes:
         """A value, encrypted under the first key.
@@ -80,7 +80,7 @@ class EncryptedCodec:
         Raises:
             SerializationError: The inner codec has no form for it.
         """
-        return self._fernet.encrypt(self._inner.encode(value, primitive))
+        return self._fernet.encrypt(self.inner.encode(value, primitive))
 
     def decode(self, payload: bytes, primitive: WorkflowPrimitive[Any, Any] | None = None) -> Any:
         """The value that was encoded.
@@ -92,8 +92,19 @@ class EncryptedCodec:
         Raises:
             ValueError: None of the keys made this payload, or it does not fit.
         """
+        return self.inner.decode(self.decrypted(payload), primitive)
+
+    def decrypted(self, payload: bytes) -> bytes:
+        """The payload of the inner codec.
+
+        Args:
+            payload: What `encode` made of it.
+
+        Raises:
+            ValueError: None of the keys made this payload.
+        """
         try:
-            inner = self._fernet.decrypt(payload)
+            return self._fernet.decrypt(payload)
         except self._invalid as error:
             reason = (
                 "none of the keys decrypts it, or it was changed since it was written"
@@ -101,7 +112,6 @@ class EncryptedCodec:
                 else "it is not encrypted; it was written without EncryptedCodec, or by another"
             )
             raise ValueError(reason) from error
-        return self._inner.decode(inner, primitive)
 
     def digest(self, value: object, like: bytes = b"") -> bytes:
         """Tells an input from others, to whoever has the key it was made under.
@@ -120,7 +130,7 @@ class EncryptedCodec:
         Raises:
             ValueError: `like` was made under a key that is not there any more, or under none.
         """
-        content = self._inner.digest(value)
+        content = self.inner.digest(value)
         if not content or not like:
             return content and self._keyed(content, self._first, os.urandom(_SALT_BYTES))
         key_id, salt = like[:_ID_BYTES], like[_ID_BYTES : _ID_BYTES + _SALT_BYTES]

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic_core import to_jsonable_python
 
+from plait.durable._encryption import EncryptedCodec
+
 if TYPE_CHECKING:
     from plait.durable._codec import Codec
 
@@ -21,10 +23,25 @@ def readable(payload: bytes, codec: Codec) -> Any:
     try:
         return codec.decode(payload)
     except ValueError:
-        value = json.loads(payload)
+        value = written(payload, codec)
         if isinstance(value, dict) and value.keys() == {"$annotated", "value"}:
             return value["value"]
         return value
+
+
+def written(payload: bytes, codec: Codec) -> Any:
+    """The JSON that a payload is, with its types beside where they were written so.
+
+    Raises:
+        ValueError: It is not JSON, or none of the keys decrypts it.
+    """
+    if isinstance(codec, EncryptedCodec):
+        return written(codec.decrypted(payload), codec.inner)
+    try:
+        return json.loads(payload)
+    except ValueError:
+        msg = "it is not JSON: only a runner with the codec that wrote it can read it"
+        raise ValueError(msg) from None
 
 
 def as_json(value: Any) -> Any:

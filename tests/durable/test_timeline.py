@@ -5,10 +5,11 @@ import time
 
 import anyio
 import pytest
+from cryptography.fernet import Fernet
 from pydantic import BaseModel
 
 from plait import FallbackPrimitive, RetryPrimitive, WorkflowContext, step, workflow
-from plait.durable import DurableRunner, JsonCodec, MemoryJournal, RunCancelledError
+from plait.durable import DurableRunner, EncryptedCodec, JsonCodec, MemoryJournal, RunCancelledError
 from plait.durable._history import mark_of
 from plait.durable._journal import Kind, NewRun, Record, StoredRun, Wait
 from plait.durable._readable import as_json, readable
@@ -150,6 +151,16 @@ def test_every_value_can_be_shown(value, shown):
 class Locked:
     def decode(self, payload, primitive=None):
         raise ValueError("no key decrypts it")
+
+
+async def test_what_is_encrypted_is_shown_like_all_else():
+    codec = EncryptedCodec(JsonCodec(), [Fernet.generate_key()])
+    is_down[0] = False
+    async with DurableRunner(MemoryJournal(), workflows=ALL, codec=codec) as runner:
+        await runner.run(letters, "ada", run_id="l")
+        root = await tree_of(runner, "l")
+    # A type that goes by the step's annotation needs the step, and not only the key.
+    assert [child.outcome.value for child in root.children] == [{"to": "ada"}, "ada"]
 
 
 async def test_what_cannot_be_read_is_an_error():

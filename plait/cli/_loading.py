@@ -40,6 +40,12 @@ AppOption = Annotated[
     list[str],
     typer.Option("--app", envvar="PLAIT_APP", help="module:workflow, or module:runner."),
 ]
+SeenInOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--app", envvar="PLAIT_APP", help="module:runner, for its journal, codec and blobs."
+    ),
+]
 
 
 def load(target: str) -> Any:
@@ -88,6 +94,9 @@ def workflow_at(target: str) -> WorkflowPrimitive[Any, Any]:
         CommandError: There is none.
     """
     found = load(target)
+    if isinstance(found, DurableRunner):
+        msg = f"{target!r} is a runner; name a workflow, and the runner with --app"
+        raise CommandError(msg)
     try:
         return as_primitive(found)
     except TypeError as error:
@@ -117,12 +126,19 @@ def runner_at(targets: Sequence[str], journal: str, **options: Any) -> DurableRu
     return DurableRunner(journal, workflows=workflows, **options)
 
 
-def client_at(journal: str) -> RunClient:
+def client_at(journal: str, application: Sequence[str] = ()) -> RunClient:
     """What looks at the runs of a journal that is there, and executes none.
+
+    Args:
+        journal: The journal's address.
+        application: Workflows, or a runner, whose journal it then is; it is not entered.
 
     Raises:
         CommandError: There is none.
     """
+    found = [load(target) for target in application]
+    if runner := next((it for it in found if isinstance(it, DurableRunner)), None):
+        return RunClient(runner._journal, runner._codec, runner._blobs, Topics(), time.time)
     if not journal:
         msg = "name the journal with --journal or PLAIT_JOURNAL, as sqlite:///runs.db"
         raise CommandError(msg)

@@ -29,6 +29,9 @@ def run(
     run_id: Annotated[
         str | None, typer.Option("--run-id", help="The run's id: the same one goes on.")
     ] = None,
+    application: Annotated[
+        str, typer.Option("--app", help="Run durably on this runner, as module:runner.")
+    ] = "",
     no_wait: Annotated[
         bool, typer.Option("--no-wait", help="End once the run does nothing but wait.")
     ] = False,
@@ -37,8 +40,8 @@ def run(
 ) -> None:
     """Run a workflow, and print its result as JSON.
 
-    Without a journal it runs in this process alone. With one, a run that is interrupted goes on
-    when the same command is given again with its --run-id.
+    Without a journal or a runner it runs in this process alone. With one, a run that is
+    interrupted goes on when the same command is given again with its --run-id.
     """
     with output(is_json=is_json) as printed:
         workflow = workflow_at(target)
@@ -51,6 +54,8 @@ def run(
             return await workflow.execute(input_data, WorkflowContext())
 
         async def main() -> Any:
+            if application:
+                return await durably(runner_at([application], ""), start, is_to_wait=not no_wait)
             if not journal:
                 return None, await until_signalled(call)
             # One that is left as soon as it waits need not be kept in memory for a while.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -15,11 +16,18 @@ from rich.tree import Tree
 
 from plait.cli._durations import seconds_in
 from plait.cli._executing import durably, shown, tell, until_signalled
-from plait.cli._loading import AppOption, JournalOption, client_at, input_text, runner_at
+from plait.cli._loading import (
+    AppOption,
+    JournalOption,
+    SeenInOption,
+    client_at,
+    input_text,
+    runner_at,
+)
 from plait.cli._output import CommandError, Exit, Json, Output, output
 from plait.cli._watching import SYMBOLS
 from plait.durable._journal import ENDED
-from plait.durable._readable import as_json
+from plait.durable._readable import as_json, readable, written
 from plait.durable._timeline import Node, tree_of
 from plait.primitives import Failure, Success
 
@@ -50,6 +58,7 @@ _LONGEST = 100
 @app.command("list")
 def list_(
     journal: JournalOption = "",
+    application: SeenInOption = None,
     workflow: Workflow = None,
     status: Annotated[list[str] | None, typer.Option(help="Only those with this status.")] = None,
     metadata: Annotated[
@@ -73,7 +82,7 @@ def list_(
                 workflow=workflow, status=statuses, metadata=wanted, before=before, limit=limit
             )
 
-        runs = _with(journal, found)
+        runs = _with(journal, application, found)
         if is_json:
             printed.value([_fields(info) for info in runs])
             return
@@ -93,18 +102,25 @@ def list_(
 
 
 @app.command()
-def show(run_id: RunId, journal: JournalOption = "", is_json: Json = False) -> None:
+def show(
+    run_id: RunId,
+    journal: JournalOption = "",
+    application: SeenInOption = None,
+    is_json: Json = False,
+) -> None:
     """Show a run: what it did, and what it waits for."""
     with output(is_json=is_json) as printed:
 
-        async def found(client: RunClient) -> tuple[RunInfo, Node, list[str]]:
-            lines = [line async for line in client.export(run_id)]
-            return await client.info(run_id), await tree_of(client, run_id), lines
+        async def found(client: RunClient) -> tuple[RunInfo, Node, dict[str, Any]]:
+            stored = await client._find(run_id)
+            payloads = {"input": stored.start.payload, "outcome": stored.outcome}
+            kept = {
+                name: await _told(client, payload, run_id) for name, payload in payloads.items()
+            }
+            return await client.info(run_id), await tree_of(client, run_id), kept
 
-        info, root, lines = _with(journal, found)
-        head = json.loads(lines[0])
+        info, root, kept = _with(journal, application, found)
         if is_json:
-            kept = {name: head[name] for name in ("input", "outcome")}
             printed.value({**_fields(info), **kept, "nodes": _plain(root)})
             return
         status = Text(info.status, style=_STYLES[info.status])
@@ -112,19 +128,24 @@ def show(run_id: RunId, journal: JournalOption = "", is_json: Json = False) -> N
         for wait in info.waits:
             until = "" if wait.until is None else f" until {wait.until:%Y-%m-%d %H:%M:%S} UTC"
             printed.text(f"waits for {_awaited(wait)}{until}")
-        printed.out.print(Text.assemble(("input  ", "dim"), _line(_untyped(head["input"]))))
+        printed.out.print(Text.assemble(("input  ", "dim"), _line(_untyped(kept["input"]))))
         if info.status == "completed":
-            printed.out.print(Text.assemble(("result ", "dim"), _line(_untyped(head["outcome"]))))
+            printed.out.print(Text.assemble(("result ", "dim"), _line(_untyped(kept["outcome"]))))
         whole = Tree("", hide_root=True)
         _add(root, whole)
         printed.drawing(whole)
 
 
 @app.command()
-def tail(run_id: RunId, journal: JournalOption = "", is_json: Json = False) -> None:
+def tail(
+    run_id: RunId,
+    journal: JournalOption = "",
+    application: SeenInOption = None,
+    is_json: Json = False,
+) -> None:
     """Follow a run until it ends; the command ends as it does."""
     with output(is_json=is_json) as printed:
-        _tell_end(run_id, _with(journal, partial(_followed, run_id, printed)), printed)
+        _tell_end(run_id, _with(journal, application, partial(_followed, run_id, printed)), printed)
 
 
 @app.command()
@@ -136,6 +157,7 @@ def signal(
         str | None, typer.Option("--id", help="Makes sending it twice the same as once.")
     ] = None,
     journal: JournalOption = "",
+    application: SeenInOption = None,
     is_json: Json = False,
 ) -> None:
     """Send a run a signal, which is kept until it waits for it."""
@@ -143,21 +165,28 @@ def signal(
         brought = json.loads(input_text(payload))
 
         async def send(client: RunClient) -> None:
+            # One that is written otherwise than its run could not be read there.
+            readable((await client._find(run_id)).start.context, client._codec)
             await client.signal(run_id, name, brought, signal_id=signal_id)
 
-        _with(journal, send)
+        _with(journal, application, send)
         _said(printed, f"sent {name!r} to run {run_id!r}", run_id=run_id, signal=name)
 
 
 @app.command()
-def cancel(run_id: RunId, journal: JournalOption = "", is_json: Json = False) -> None:
+def cancel(
+    run_id: RunId,
+    journal: JournalOption = "",
+    application: SeenInOption = None,
+    is_json: Json = False,
+) -> None:
     """Ask a run to stop, once whoever executes it has undone what is to be undone."""
     with output(is_json=is_json) as printed:
 
         async def ask(client: RunClient) -> bool:
             return await client.cancel(run_id)
 
-        was_under_way = _with(journal, ask)
+        was_under_way = _with(journal, application, ask)
         said = "was asked to stop" if was_under_way else "had ended already"
         _said(printed, f"run {run_id!r} {said}", run_id=run_id, was_under_way=was_under_way)
 
@@ -202,6 +231,7 @@ def fork(
 def export(
     run_ids: Annotated[list[str] | None, typer.Argument(metavar="[RUN_ID]...")] = None,
     journal: JournalOption = "",
+    application: SeenInOption = None,
     to: Annotated[Path | None, typer.Option("--output", "-o", help="A file.")] = None,
     is_json: Annotated[
         bool, typer.Option("--json", help="Say in JSON what goes wrong, too.")
@@ -224,7 +254,7 @@ def export(
                     count += 1
             printed.note(f"{count} lines in {to}")
 
-        _with(journal, write)
+        _with(journal, application, write)
 
 
 @app.command()
@@ -234,6 +264,7 @@ def prune(
         list[str] | None, typer.Option(help="Only those that completed, failed or cancelled.")
     ] = None,
     journal: JournalOption = "",
+    application: SeenInOption = None,
     is_json: Json = False,
 ) -> None:
     """Remove runs that ended some time ago, with all that is recorded of them."""
@@ -244,13 +275,15 @@ def prune(
         async def remove(client: RunClient) -> int:
             return await client.prune(seconds, status=statuses)
 
-        count = _with(journal, remove)
+        count = _with(journal, application, remove)
         _said(printed, f"{count} runs were removed", removed=count)
 
 
-def _with(journal: str, ask: Callable[[RunClient], Awaitable[Any]]) -> Any:
+def _with(
+    journal: str, application: list[str] | None, ask: Callable[[RunClient], Awaitable[Any]]
+) -> Any:
     """Ask a journal, which others may use meanwhile."""
-    client = client_at(journal)
+    client = client_at(journal, application or ())
 
     async def main() -> Any:
         await client._journal.open()
@@ -342,6 +375,18 @@ def _untyped(value: Any) -> Any:
         parts: Any = value["fields"] if value.keys() == {"$type", "fields"} else value
         return {name: _untyped(part) for name, part in parts.items()}
     return [_untyped(part) for part in value] if isinstance(value, list) else value
+
+
+async def _told(client: RunClient, payload: bytes | None, run_id: str) -> Any:
+    if not payload:
+        return None
+    whole = await client._blobs.get(payload, run_id)
+    with suppress(ValueError):
+        return written(whole, client._codec)
+    try:
+        return readable(whole, client._codec)
+    except ValueError as error:
+        return f"{type(error).__name__}: {error}"
 
 
 def _line(value: Any) -> str:

@@ -134,6 +134,9 @@ def worker(
             capabilities=capability or (),
             max_running=max_running,
         )
+        if lacking := set(capability or ()).difference(runner._executor._capabilities):
+            msg = f"the runner {targets[0]!r} has no {min(lacking)!r} among its capabilities="
+            raise CommandError(msg)
 
         async def work() -> None:
             names = sorted(runner._workflows)

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 from rich.cells import cell_len, set_cell_size
 from rich.text import Text
 
-from plait.cli._loading import JournalOption
+from plait.cli._loading import JournalOption, SeenInOption
 from plait.cli._output import Json, output
-from plait.cli._runs import RunId, _with
+from plait.cli._runs import RunId, _awaited, _with
 from plait.cli._watching import SYMBOLS
 from plait.durable._readable import as_json
 from plait.durable._timeline import traces_of, tree_of
@@ -33,7 +33,12 @@ _NARROWEST = 12
 _MOST_TRACES = 3
 
 
-def trace(run_id: RunId, journal: JournalOption = "", is_json: Json = False) -> None:
+def trace(
+    run_id: RunId,
+    journal: JournalOption = "",
+    application: SeenInOption = None,
+    is_json: Json = False,
+) -> None:
     """Show when each node of a run began and how long it took, as a tree with bars."""
     with output(is_json=is_json) as printed:
 
@@ -41,7 +46,7 @@ def trace(run_id: RunId, journal: JournalOption = "", is_json: Json = False) -> 
             info = await client.info(run_id)
             return info, await tree_of(client, run_id), await traces_of(client, run_id)
 
-        info, root, traces = _with(journal, found)
+        info, root, traces = _with(journal, application, found)
         if is_json:
             known = {"run_id": info.run_id, "workflow": info.workflow, "status": info.status}
             printed.value({**known, "trace_ids": traces, "nodes": _plain(root)})
@@ -55,7 +60,7 @@ def _print(info: RunInfo, root: Node, traces: list[str], printed: Output) -> Non
     printed.out.print(head.append(f"  {info.created_at:%Y-%m-%d %H:%M:%S} UTC", "dim"))
     for wait in info.waits:
         until = "" if wait.until is None else f" until {wait.until:%Y-%m-%d %H:%M:%S} UTC"
-        printed.text(f"waits for {wait.signal or wait.path}{until}")
+        printed.text(f"waits for {_awaited(wait)}{until}")
     nodes = {node.path: node for node in root.walk()}
     timings = [_timing(node, root) for node in nodes.values()]
     # Through a pipe as on a usual terminal, unless COLUMNS says otherwise.

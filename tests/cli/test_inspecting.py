@@ -13,11 +13,13 @@ from xml.etree import ElementTree
 import errands
 import httpx
 import pytest
+from cryptography.fernet import Fernet
 from rich.text import Text
 from typer.testing import CliRunner
 
 from plait.cli._app import app
 from plait.cli._durations import seconds_in
+from plait.durable import DurableRunner, EncryptedCodec, FolderBlobStore, JsonCodec
 
 COMMAND = [sys.executable, "-c", "from plait.cli import main; main()"]
 HERE = Path(__file__).parent
@@ -155,6 +157,51 @@ def test_a_signal_is_sent(runs):
     assert done.stdout == "true\n"
 
 
+@pytest.fixture
+def sealed(plait, journal, monkeypatch, tmp_path):
+    """The command, told of a runner with a key and a blob store."""
+    key = Fernet.generate_key()
+
+    def invoke(*arguments):
+        runner = DurableRunner(
+            journal,
+            codec=EncryptedCodec(JsonCodec(), [key]),
+            blobs=FolderBlobStore(tmp_path / "blobs"),
+            suspend_after=0.01,
+            grace_seconds=0,
+        )
+        monkeypatch.setattr(errands, "sealed", runner, raising=False)
+        return plait(*arguments, "--app", "errands:sealed")
+
+    return invoke
+
+
+def test_what_is_encrypted_is_read_with_the_runner_that_has_the_key(plait, sealed):
+    question = f'"why{"?" * 100_000}"'
+    command = ("run", "errands:ask", "-i", question, "--run-id", "a")
+    assert sealed(*command, "--no-wait").exit_code == 4
+    blind = plait("runs", "show", "a")
+    assert (blind.exit_code, "no blob store" in blind.stderr) == (5, True)
+    shown = sealed("runs", "show", "a")
+    assert shown.stdout.startswith("a  waiting  ask\nwaits for answered\n")
+    assert '"why???' in shown.stdout
+    assert sealed("trace", "a").exit_code == 0
+
+    # Nothing is written to the run that it could not read.
+    refused = plait("runs", "signal", "a", "answered", '"because"')
+    assert (refused.exit_code, "only a runner with the codec" in refused.stderr) == (2, True)
+    assert sealed("runs", "signal", "a", "answered", '"because"').exit_code == 0
+    assert json.loads(sealed(*command).stdout).endswith("?? because")
+    (tail,) = sealed("runs", "tail", "a").stdout.splitlines()
+    assert tail.endswith('"because"')
+
+
+def test_what_only_another_codec_can_read_is_said_to_be(plait, sealed):
+    sealed("run", "errands:walk", "-i", "1", "--run-id", "a")
+    lines = plait("runs", "show", "a").stdout.splitlines()
+    assert all("it is not JSON" in line for line in (lines[1], lines[2], lines[4]))
+
+
 def test_a_run_is_cancelled(runs):
     assert "was asked to stop" in runs("runs", "cancel", "waiting").stdout
     assert "had ended" in runs("runs", "cancel", "done").stdout
@@ -282,6 +329,12 @@ def test_it_tells_what_to_install(runs, monkeypatch):
 )
 def test_what_cannot_be_executed_is_refused(plait, targets, message):
     done = plait("worker", *targets)
+    assert (done.exit_code, message in done.stderr) == (2, True)
+
+
+def test_a_worker_is_not_given_what_its_runner_has_not(plait):
+    done = plait("worker", "errands:runner", "--capability", "gpu")
+    message = "the runner 'errands:runner' has no 'gpu' among its capabilities="
     assert (done.exit_code, message in done.stderr) == (2, True)
 
 

@@ -52,6 +52,7 @@ def test_a_failure_says_what_and_where(plait, journal_options):
         ("errands:nothing", "1", 3, "has no 'nothing'"),
         ("nowhere:errand", "1", 3, "no module 'nowhere'"),
         ("errands:number", "1", 2, "cannot compose 3"),
+        ("errands:runner", "1", 2, "is a runner; name a workflow, and the runner with --app"),
     ],
 )
 def test_what_is_wrong_is_said(plait, target, given, code, message):

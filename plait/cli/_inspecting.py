@@ -19,11 +19,10 @@ from rich.tree import Tree
 from plait.cli._health import health_of, tell_health
 from plait.cli._loading import JournalOption, load, runner_at, workflow_at
 from plait.cli._output import CommandError, Exit, Json, Output, output
-from plait.durable import DurableRunner
+from plait.durable import DurableRunner, JournalError, Verification, WorkflowChangedError
 from plait.primitives._drawing import draw
 
 if TYPE_CHECKING:
-    from plait.durable import Verification
     from plait.primitives import WorkflowPrimitive
 
 _EXTRAS = {
@@ -39,6 +38,7 @@ _EXTRAS = {
     "server": ("jinja2", "starlette", "uvicorn"),
 }
 _TICKS = 3
+_AT_ONCE = 1000
 
 
 class Form(StrEnum):
@@ -172,13 +172,28 @@ async def _verified(runner: DurableRunner, run_ids: list[str]) -> list[Verificat
     # The runner is not entered: nothing is to be executed, or taken from another one.
     await runner._journal.open()
     try:
-        if not run_ids:
-            known = runner._workflows
-            found = await runner.list(status=("queued", "running", "waiting"), limit=1000)
-            run_ids = [info.run_id for info in found if info.workflow in known]
-        return [await runner.verify(run_id) for run_id in run_ids]
+        return [await _verification(runner, it) for it in run_ids or await _under_way(runner)]
     finally:
         await runner._journal.close()
+
+
+async def _under_way(runner: DurableRunner) -> list[str]:
+    run_ids: list[str] = []
+    before: str | None = None
+    while page := await runner.list(
+        status=("queued", "running", "waiting"), before=before, limit=_AT_ONCE
+    ):
+        run_ids += [info.run_id for info in page if info.workflow in runner._workflows]
+        before = page[-1].run_id
+    return run_ids
+
+
+async def _verification(runner: DurableRunner, run_id: str) -> Verification:
+    try:
+        return await runner.verify(run_id)
+    except JournalError as error:
+        # One that cannot be read says nothing of the others.
+        return Verification(run_id, WorkflowChangedError(str(error), ""), 0, None)
 
 
 def _tell_verified(one: Verification, printed: Output) -> None:

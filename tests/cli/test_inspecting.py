@@ -196,6 +196,17 @@ def test_what_is_encrypted_is_read_with_the_runner_that_has_the_key(plait, seale
     assert tail.endswith('"because"')
 
 
+def test_all_runs_under_way_are_held_against_the_code(plait, sealed, monkeypatch):
+    monkeypatch.setattr("plait.cli._inspecting._AT_ONCE", 1)
+    for run_id, invoke in (("a", plait), ("b", sealed), ("c", plait)):
+        invoke("run", "errands:ask", "-i", '"why?"', "--run-id", run_id, "--no-wait")
+    found = plait("verify", "errands:ask")
+    # One that cannot be read hides none of the others.
+    c, b, a = found.stdout.splitlines()
+    assert (found.exit_code, c[:7], a[:7]) == (1, "c: fits", "a: fits")
+    assert b.startswith("b: what run 'b' was started with cannot be decoded")
+
+
 def test_what_only_another_codec_can_read_is_said_to_be(plait, sealed):
     sealed("run", "errands:walk", "-i", "1", "--run-id", "a")
     lines = plait("runs", "show", "a").stdout.splitlines()

@@ -162,7 +162,11 @@ def signal(
 ) -> None:
     """Send a run a signal, which is kept until it waits for it."""
     with output(is_json=is_json) as printed:
-        brought = json.loads(input_text(payload))
+        try:
+            brought = json.loads(input_text(payload))
+        except ValueError as error:
+            msg = f"the payload is not JSON: {error}"
+            raise CommandError(msg) from error
 
         async def send(client: RunClient) -> None:
             # One that is written otherwise than its run could not be read there.

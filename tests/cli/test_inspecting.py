@@ -188,6 +188,7 @@ def test_what_is_encrypted_is_read_with_the_runner_that_has_the_key(plait, seale
     assert sealed("trace", "a").exit_code == 0
 
     # Nothing is written to the run that it could not read.
+    assert "the payload is not JSON: " in plait("runs", "signal", "a", "answered", "because").stderr
     refused = plait("runs", "signal", "a", "answered", '"because"')
     assert (refused.exit_code, "only a runner with the codec" in refused.stderr) == (2, True)
     assert sealed("runs", "signal", "a", "answered", '"because"').exit_code == 0

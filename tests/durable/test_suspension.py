@@ -416,7 +416,7 @@ async def test_a_run_that_is_writing_is_not_let_go_of(journal, monkeypatch, does
 
 
 async def test_a_step_does_not_wait_for_what_is_written_after_it(journal, monkeypatch):
-    is_noted, is_done = anyio.Event(), anyio.Event()
+    is_begun, is_noted, is_done = anyio.Event(), anyio.Event(), anyio.Event()
     append = SqliteJournal.append
 
     def ordered(self, record):
@@ -425,6 +425,7 @@ async def test_a_step_does_not_wait_for_what_is_written_after_it(journal, monkey
             await append(self, record)
 
         if record.path.endswith("first"):
+            is_begun.set()
             return after(is_noted)
         if record.kind == Kind.CALL:
             is_noted.set()
@@ -439,7 +440,11 @@ async def test_a_step_does_not_wait_for_what_is_written_after_it(journal, monkey
             await context.step("first", str, 1)
             is_done.set()
 
-        await context.gather(one(), child(None))
+        async def other():
+            await is_begun.wait()
+            await child(None)
+
+        await context.gather(one(), other())
 
     async with runner_of(journal, order) as runner:
         with anyio.fail_after(10):

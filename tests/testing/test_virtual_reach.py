@@ -29,6 +29,7 @@ from plait import (
     workflow,
 )
 from plait.durable import DurableRunner, MemoryJournal, Queue, Schedule
+from plait.observability import Instrument, add_instrument, remove_instrument
 from plait.testing import VirtualClock
 
 pytestmark = pytest.mark.anyio
@@ -100,6 +101,17 @@ async def test_a_stale_result_is_served_for_as_long_as_it_may_be(clock):
     assert calls == [1, 1]
 
 
+@pytest.fixture(params=["unobserved", "observed"])
+def observed(request):
+    instrument = Instrument()
+    if request.param == "observed":
+        add_instrument(instrument)
+    yield
+    if request.param == "observed":
+        remove_instrument(instrument)
+
+
+@pytest.mark.usefixtures("observed")
 async def test_what_a_server_asks_for_is_waited(clock):
     @step
     async def busy(_, context: WorkflowContext):

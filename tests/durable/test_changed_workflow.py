@@ -17,6 +17,7 @@ from plait import (
     RouterPrimitive,
     SequentialPrimitive,
     step,
+    workflow,
 )
 from plait.durable import DurableRunner, JournalError, WorkflowChangedError
 
@@ -176,6 +177,23 @@ async def test_no_task_group_of_a_step_hides_a_change(journal, file):
     names[0] = "renamed"
     error = await refuse(journal, file, shop)
     assert error.path == "shop/1:increment"
+
+
+async def test_a_change_in_what_was_given_up_is_found(journal, file):
+    gate, hang, names = Gate(), Gate(), ["increment"]
+
+    @workflow
+    async def shop(value):
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon((step(name=names[0])(increment) >> hang).named("both"), value)
+            await hang.reached.wait()
+            tasks.cancel_scope.cancel()
+        return await step(gate)(value)
+
+    await interrupt(journal, shop, 20, gate)
+    names[0] = "renamed"
+    error = await refuse(journal, file, shop)
+    assert error.path == "shop/1:both/1:increment"
 
 
 async def test_a_finished_step_that_was_wrapped_is_not_done_again(journal, file):

@@ -250,3 +250,23 @@ async def test_who_waits_for_a_run_is_told_when_its_task_is_cancelled(journal):
             await run.result()
         assert (await run.info()).status == "running"
         assert await runner.run(order, False) == "42"
+
+
+@ways
+async def test_an_entity_that_is_being_released_is_free(journal, slow, give_up):
+    moment, gate = slow("release"), Gate()
+
+    @workflow
+    async def order(_: None, context: WorkflowContext) -> list:
+        async def change():
+            async with context.entity(list, "cart") as cart:
+                cart.append("book")
+
+        try:
+            await give_up(change(), moment)
+        except TimeoutError:
+            await context.step("gate", gate, None)
+        async with context.entity(list, "cart") as cart:
+            return [*cart, "late"]
+
+    assert await ends(journal, order, gate) == ["book", "late"]

@@ -1,0 +1,71 @@
+"""A runner that others think dead, and what it cannot write."""
+
+import sqlite3
+
+import anyio
+import pytest
+from interruption import Gate
+from waiting import runner_of
+
+from plait import step, workflow
+from plait.durable import JournalError, SqliteJournal
+
+pytestmark = pytest.mark.anyio
+
+
+async def test_a_runner_that_was_taken_over_goes_on_with_its_runs_on_a_new_lease(journal, file):
+    gates = [Gate(), Gate()]
+    orders = [(step(str) >> gate).named(f"order {n}") for n, gate in enumerate(gates)]
+    async with runner_of(journal, *orders) as runner:
+        runs = [await runner.start(order, 42) for order in orders]
+        for gate in gates:
+            await gate.reached.wait()
+        with sqlite3.connect(file) as connection:
+            connection.execute("UPDATE runners SET is_gone = 1")
+        connection.close()
+        for gate in gates:
+            gate.open()
+        assert [await run.result() for run in runs] == ["42", "42"]
+    # What was executed and could not be recorded was executed again.
+    assert [gate.passed for gate in gates] == [2, 2]
+
+
+async def test_a_cancellation_that_cannot_be_recorded_is_told(journal, monkeypatch):
+    append, gate = SqliteJournal.append, Gate()
+
+    def failing(self, record):
+        async def fail():
+            msg = "the disk is gone"
+            raise JournalError(msg)
+
+        return fail() if record.path == "#cancelled" else append(self, record)
+
+    monkeypatch.setattr(SqliteJournal, "append", failing)
+    order = step(gate).named("order")
+    async with runner_of(journal, order) as runner:
+        run = await runner.start(order, 42)
+        await gate.reached.wait()
+        await run.cancel()
+        with pytest.raises(JournalError, match="the disk is gone"):
+            await run.result()
+        assert (await run.info()).status == "running"
+
+
+async def test_nothing_is_executed_before_a_journal_that_is_unsure_has_confirmed_it(
+    journal, monkeypatch
+):
+    confirmed = anyio.Event()
+    monkeypatch.setattr(SqliteJournal, "confirm", lambda self: confirmed.wait())
+    gate = Gate()
+    gate.open()
+
+    @workflow
+    async def order(number: int) -> int:
+        return await step(gate)(number)
+
+    async with runner_of(journal, order) as runner:
+        run = await runner.start(order, 42)
+        await anyio.sleep(0.05)
+        assert not gate.reached.is_set()
+        confirmed.set()
+        assert await run.result() == 42

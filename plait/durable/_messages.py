@@ -148,6 +148,7 @@ class Messages(Waits):
             outcome = await self._outcome(path, (end_topic(run_id),), ended, None, context)
         except anyio.get_cancelled_exc_class():
             if not self.is_closing:
+                self._note_put_off()
                 await self._uninterrupted(cancel)
             raise
         assert outcome is not None

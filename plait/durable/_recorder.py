@@ -84,6 +84,8 @@ class Recorder(Runtime):
         self._durability = durability
         self._noted: list[Awaitable[None]] = []
         self._held_back: list[Record] = []
+        self._put_off: list[Record] = []
+        """What is recorded before anything else is, and not at all where nothing else is."""
         self._counts: dict[str, int] = {}
 
     async def load(self, records: Sequence[Record], data: dict[str, Any]) -> None:
@@ -101,6 +103,8 @@ class Recorder(Runtime):
 
     async def flush(self) -> None:
         """Wait until everything that was recorded is on disk."""
+        if self._put_off:
+            self._note_put_off()
         for record in self._held_back:
             self._noted.append(self._appended(record))
         self._held_back.clear()
@@ -139,6 +143,8 @@ class Recorder(Runtime):
             self.on_idle(False)
         before: list[Awaitable[None]] = []
         try:
+            if self._put_off:
+                self._note_put_off()
             if self._is_kept_apart(record):
                 record = await self._with_blobs(record, self._blobs.put)
             if self._durability != "sync":
@@ -163,10 +169,17 @@ class Recorder(Runtime):
         """Record something that is soon enough on disk with the next record that is waited for."""
         if self.is_verifying:
             return
+        if self._put_off:
+            self._note_put_off()
         if self._durability == "exit":
             self._held_back.append(record)
         else:
             self._noted.append(self._appended(record))
+
+    def _note_put_off(self) -> None:
+        put_off, self._put_off = self._put_off, []
+        for record in put_off:
+            self._note(record)
 
     def _appended(self, record: Record) -> Awaitable[None]:
         try:

@@ -276,7 +276,8 @@ class Waits(Recorder):
         self._given_up.append((path, tuple(self.failures)))
         record = self._history.outcome(path)
         if record is None or record.kind == Kind.TIME:
-            self._note(self._record(path, Kind.CANCELLED, digest=digest))
+            # Only once that code goes on: where asyncio ends, it cancels every task there is.
+            self._put_off.append(self._record(path, Kind.CANCELLED, digest=digest))
             self._is_told_time = True
 
     async def _given_up_again(self, path: str) -> None:

@@ -237,19 +237,26 @@ async def test_calls_that_are_gathered_end_together(journal, give_up):
     assert await ends(journal, order, gate) == "late, 6 events"
 
 
-async def test_who_waits_for_a_run_is_told_when_its_task_is_cancelled(journal):
+async def test_a_run_whose_task_is_cancelled_goes_on_in_another_runner(journal):
+    """As every task is where a program ends that has not left its runner."""
+    tasks, gate = [], Gate()
+
     @workflow
-    async def order(is_cancelled: bool, context: WorkflowContext) -> str:
-        if is_cancelled:
-            asyncio.current_task().cancel()
-        return await context.step("pay", str, 42)
+    async def order(number: int, context: WorkflowContext) -> int:
+        tasks.append(asyncio.current_task())
+        return await context.step("gate", gate, number)
 
     async with runner_of(journal, order) as runner:
-        run = await runner.start(order, True, run_id="run")
+        run = await runner.start(order, 42, run_id="run")
+        await gate.reached.wait()
+        tasks[0].cancel()
         with anyio.fail_after(10), pytest.raises(JournalError, match="was cancelled, and the run"):
             await run.result()
         assert (await run.info()).status == "running"
-        assert await runner.run(order, False) == "42"
+        gate.open()
+        assert await runner.run(order, 43) == 43
+    async with runner_of(journal, order) as runner:
+        assert await (await runner.get("run")).result() == 42
 
 
 @ways

@@ -109,6 +109,14 @@ async def test_a_commit_under_way_is_waited_for(new_journal, postgres, schema, m
     """The old connection is cut, and the server still busy with what it was told."""
     from plait.durable._postgres import _writer
 
+    first, cut = _writer.first, []
+
+    async def lost_once(connection, *asked):
+        if not cut:
+            cut.append(connection.info.backend_pid)
+            postgres.ask("SELECT pg_terminate_backend(%s, 5000)", *cut)
+        return await first(connection, *asked)
+
     async with opened(new_journal()) as journal:
         with psycopg.connect(postgres.address) as other:
             ((number,),) = other.execute("SELECT pg_current_xact_id()::text").fetchall()
@@ -118,6 +126,9 @@ async def test_a_commit_under_way_is_waited_for(new_journal, postgres, schema, m
             assert not asking.done()
             other.commit()
             assert await asking
+        monkeypatch.setattr(_writer, "first", lost_once)
+        assert await _writer.was_committed(database, number)
+        assert cut
         assert not await _writer.was_committed(database, "999999999999")
 
 

@@ -103,8 +103,7 @@ class Recorder(Runtime):
 
     async def flush(self) -> None:
         """Wait until everything that was recorded is on disk."""
-        if self._put_off:
-            self._note_put_off()
+        self._note_put_off()
         for record in self._held_back:
             self._noted.append(self._appended(record))
         self._held_back.clear()

@@ -154,8 +154,7 @@ class DurableRuntime(ImperativeCalls):
         except SerializationError:
             return
         if len(payload) <= _FOLDED_BYTES:
-            if self._put_off:
-                self._note_put_off()
+            self._note_put_off()
             seconds = self.time() - began
             folded = self._record(path, _VALUE, payload, input_digest, seconds=seconds)
             self._noted.append(self._journal.fold(folded))

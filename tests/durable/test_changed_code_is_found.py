@@ -82,3 +82,35 @@ async def test_what_a_step_left_in_the_data_holds_however_often_it_is_resumed(jo
                 await (await runner.resume("run")).result()
         assert await (await runner.resume("run")).result() == 42
     assert seen == [0, 1, 2, 3]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ("returns", "the run returned 'order 42', and returns 'ORDER 42' now"),
+        ("fails", "the run has completed, and fails now with LookupError('no')"),
+        ("does more", "the run has completed, and 'order/2:str' would be executed now"),
+    ],
+)
+async def test_a_completed_run_that_would_end_otherwise_does_not_fit(journal, change, message):
+    changes = []
+
+    @workflow
+    async def order(number: int, context: WorkflowContext) -> str:
+        name = await context.step("name", "order {}".format, number)
+        match changes:
+            case ["returns"]:
+                return name.upper()
+            case ["fails"]:
+                raise LookupError("no")
+            case ["does more"]:
+                return await step(str)(name)
+        return name
+
+    async with DurableRunner(journal, workflows=[order]) as runner:
+        await runner.run(order, 42, run_id="run")
+        assert (await runner.verify("run")).fits
+        changes.append(change)
+        found = await runner.verify("run")
+    assert not found.fits
+    assert message in str(found.error)

@@ -50,6 +50,11 @@ class Ending:
         if self._ended is not None:
             self._ended.set()
 
+    @property
+    def is_awaited(self) -> bool:
+        """Whether somebody has waited for it."""
+        return self._ended is not None
+
     async def wait(self) -> None:
         """Wait until the run has ended, or left memory."""
         if self._runtime is not None:

@@ -256,9 +256,10 @@ class Executor:
             execution.is_lost = True
             self._lose(error)
         else:
-            # Often nobody here waits for it, and the run would stand still in silence.
-            run_id = execution.stored.start.run_id
-            logger.error("run %r is left as it is: %s", run_id, error)
+            if not execution.ending.is_awaited:
+                # Nobody here is told, and the run would stand still in silence.
+                run_id = execution.stored.start.run_id
+                logger.error("run %r is left as it is: %s", run_id, error)
             execution.ending.outcome = Failure(error)
 
     async def _carry_out(self, execution: Execution) -> None:

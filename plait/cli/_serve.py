@@ -68,8 +68,7 @@ def serve(
     """
     with output(is_json=is_json) as printed:
         if engine is Engine.RESTATE:
-            _serve_to_restate(targets, host, port, printed)
-            return
+            return _serve_to_restate(targets, host, port, printed)
         from plait.server import Server, app, serve
         from plait.server._security import tokens_in
 
@@ -82,14 +81,11 @@ def serve(
             application = app(runner, tokens=known)
 
         def announce(address: str) -> None:
-            if is_json:
-                printed.value({"address": address})
-            else:
-                printed.text(f"serving at {address}")
+            _tell_address("serving at", address, printed)
             if application.site.guard.is_open:
                 printed.note("no tokens are configured: only this machine is let in")
 
-        serve(application, host=host, port=port, announce=announce)
+        return serve(application, host=host, port=port, announce=announce)
 
 
 def _serve_to_restate(targets: Sequence[str], host: str, port: int, printed: Output) -> None:
@@ -101,12 +97,16 @@ def _serve_to_restate(targets: Sequence[str], host: str, port: int, printed: Out
     application = found[0] if is_made else app(found)
 
     def announce(address: str) -> None:
-        if printed.is_json:
-            printed.value({"address": address})
-        else:
-            printed.text(f"serving to Restate at {address}")
+        _tell_address("serving to Restate at", address, printed)
 
     serve(application, host=host, port=port, announce=announce)
+
+
+def _tell_address(what: str, address: str, printed: Output) -> None:
+    if printed.is_json:
+        printed.value({"address": address})
+    else:
+        printed.text(f"{what} {address}")
 
 
 def worker(

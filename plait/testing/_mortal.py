@@ -83,6 +83,8 @@ class MortalJournal:
         """The paths that are recorded as done."""
         self.dies_at: Callable[[int, str], bool] = lambda number, path: False
         self._signals: dict[tuple[str, str], int] = {}
+        self.transacts_async: bool = getattr(storage, "transacts_async", False)
+        """Whether the storage calls coroutine functions in its transactions."""
 
     @property
     def is_dead(self) -> bool:
@@ -162,11 +164,6 @@ class MortalJournal:
         """Keep a record for all that is below it, or die."""
         what = f"the one record for all of {record.path!r}"
         return self._hand_in(record, what, self.storage.fold)
-
-    @property
-    def transacts_async(self) -> bool:
-        """Whether the storage calls coroutine functions in its transactions."""
-        return getattr(self.storage, "transacts_async", False)
 
     async def transact(self, work: Callable[[Any], T], record: Callable[[T], Record]) -> T:
         """Do something together with its record, or die before."""

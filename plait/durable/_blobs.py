@@ -272,9 +272,14 @@ class Blobs:
         """Whether there is a store."""
         return self._store is not None
 
-    def changes(self, payload: bytes) -> bool:
-        """Whether `put` would return anything but the payload itself."""
-        return len(payload) > self._threshold_bytes or payload.startswith(_MARK)
+    def changes(self, payload: bytes, data: bytes | None = None) -> bool:
+        """Whether `put` would return anything but what a record holds, its payload and data."""
+        longest = self._threshold_bytes
+        return (
+            len(payload) > longest
+            or payload.startswith(_MARK)
+            or (data is not None and (len(data) > longest or data.startswith(_MARK)))
+        )
 
     async def put(self, payload: bytes) -> bytes:
         """What to write into the journal for a payload.

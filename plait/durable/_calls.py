@@ -165,7 +165,7 @@ class ImperativeCalls(Messages):
         digest: bytes,
     ) -> T:
         path = at.node.path
-        if self._history.find(path) is None:
+        if self._history.get(path) is None:
             if primitive._is_leaf and not primitive.children and not primitive.at_most_once:
                 self._unannounced[path] = digest
             else:

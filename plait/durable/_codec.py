@@ -172,12 +172,20 @@ class JsonCodec:
 
         Args:
             value: The input.
-            like: Makes no difference here: any two digests can be compared.
+            like: The digest that this one will be compared with: earlier versions had longer ones.
         """
         try:
-            return blake2b(encode(value, canonical=True), digest_size=12).digest()
+            text = plain_json(value, canonical=True) or encode(value, canonical=True)
         except SerializationError:
             return b""
+        if len(like) == _EARLIER_BYTES:
+            return blake2b(text, digest_size=_EARLIER_BYTES).digest()
+        # What is no longer than a digest tells as much, and costs a third.
+        return (
+            text
+            if len(text) <= _DIGEST_BYTES
+            else blake2b(text, digest_size=_DIGEST_BYTES).digest()
+        )
 
 
 IN_MEMORY = JsonCodec(max_bytes=None)
@@ -200,6 +208,8 @@ def encode_error(codec: Codec, error: BaseException) -> bytes:
 
 _SHORT = 300
 """How many characters of a message are kept of an error that is too long as it is."""
+_EARLIER_BYTES = 12
+_DIGEST_BYTES = 11
 _LEAST_BYTES = 4_096
 """What an error with a message of that length surely fits in."""
 

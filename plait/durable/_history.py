@@ -18,14 +18,14 @@ if TYPE_CHECKING:
 _NAME = re.compile(r"(/\d+):[^/\[#]*")
 _CALL = re.compile(r"(.*)/(\d+):([^/\[#]*)")
 _BELOW = re.compile(r"[/\[]")
-_CALL_KIND = Kind.CALL.value
+_CALL_KIND, _DATA_KIND = Kind.CALL.value, Kind.DATA.value
 _MARK = 4
 """How many bytes of a call's digest say after which other call it was made."""
 _ORDINAL = 3
 """How many bytes of it say which it is of those that are alike."""
 
 
-class History:
+class History(dict[str, "Record"]):
     """A run's records, found by path.
 
     Args:
@@ -34,41 +34,31 @@ class History:
 
     def __init__(self, records: Sequence[Record]) -> None:
         # A call that has ended since has a later record at the same path.
-        data = Kind.DATA.value
-        self._records = {r.path: r for r in records if r.kind != data}
+        super().__init__({r.path: r for r in records if r.kind != _DATA_KIND} if records else ())
         self._places: dict[str, str] | None = None
         self._calls: dict[str, Calls] | None = None
         self._sorted: list[str] | None = None
 
-    def __bool__(self) -> bool:
-        return bool(self._records)
-
-    def find(self, path: str) -> Record | None:
-        """What is recorded at a path."""
-        return self._records.get(path)
-
     def outcome(self, path: str) -> Record | None:
         """How the node at a path ended, where it has."""
-        record = self._records.get(path)
+        record = self.get(path)
         return None if record is None or record.kind == _CALL_KIND else record
 
     def reaches(self, path: str) -> bool:
         """Whether something is recorded of a node or below it."""
         if self._sorted is None:
-            self._sorted = sorted(self._records)
-        return path in self._records or any(
-            part.start < part.stop for part in below(self._sorted, path)
-        )
+            self._sorted = sorted(self)
+        return path in self or any(part.start < part.stop for part in below(self._sorted, path))
 
     def held(self, what: str, until: str) -> dict[str, str]:
         """The paths of what was taken and not given back, by what was taken."""
         return {
             "entity:" + path.partition(what)[2]: path
-            for path, record in self._records.items()
+            for path, record in self.items()
             if what in path
             and record.kind == Kind.VALUE
             and not path.endswith(until)
-            and path + until not in self._records
+            and path + until not in self
         }
 
     def is_passed_on(self, path: str) -> bool:
@@ -76,35 +66,35 @@ class History:
         taker = path.encode()
         return any(
             record.digest == taker and record.kind == Kind.VALUE and "#signal:" in other
-            for other, record in self._records.items()
+            for other, record in self.items()
         )
 
     def failures_down_to(self, path: str) -> list[str]:
         """The nodes above one, and that one, that are recorded to have failed."""
         nodes = [path[: end.start()] for end in _BELOW.finditer(path)]
         failed = [node for node in nodes if self._is_failure(node)]
-        return [*failed, path] if path in self._records else failed
+        return [*failed, path] if path in self else failed
 
     def renamed(self, path: str) -> str | None:
         """The path of another node that is recorded at the place of the one at this path."""
         if self._places is None:
             self._places = {
                 _NAME.sub(r"\1", path): path
-                for path, record in self._records.items()
+                for path, record in self.items()
                 if record.kind in (Kind.VALUE, Kind.ERROR)
             }
         # The same place under another name is a workflow that was changed.
         return self._places.get(_NAME.sub(r"\1", path))
 
     def _is_failure(self, path: str) -> bool:
-        record = self._records.get(path)
+        record = self.get(path)
         return record is not None and record.kind == Kind.ERROR
 
     def calls(self, parent: str) -> Calls:
         """The calls that the body of a node is recorded to have made."""
         if self._calls is None:
             self._calls = {}
-            for path, record in self._records.items():
+            for path, record in self.items():
                 if match := _CALL.fullmatch(path):
                     above, number, label = match.groups()
                     calls = self._calls.setdefault(above, Calls(above))

@@ -92,7 +92,7 @@ class Messages(Waits):
     async def set_event(self, name: str, value: Any, context: WorkflowContext) -> None:
         """Publish a value, once."""
         path = self._own_place(context, "event", name)
-        if self._history.find(path) is None:
+        if self._history.get(path) is None:
             self._refuse_when_closing(path)
             payload = await self._on_disk(self._blobs.put(self._codec.encode(value)))
             record = self._record(path, Kind.VALUE, payload)
@@ -177,7 +177,7 @@ class Messages(Waits):
         """
         path = self._own_place(context, what)
         unique = f"{context.idempotency_key}{path[len(context.path) :]}"
-        record = self._history.find(path)
+        record = self._history.get(path)
         if record is not None:
             if record.digest != digest:
                 msg = f"{path!r} was something else before: the workflow was changed since"
@@ -254,11 +254,11 @@ class Messages(Waits):
         taken: list[_Taken],
         context: WorkflowContext,
     ) -> bytes | None:
-        record = self._history.find(path)
+        record = self._history.get(path)
         if record is not None and record.kind == Kind.ERROR:
             return None
         if record is not None and record.kind == Kind.VALUE:
-            is_given_up = self._history.find(path + _GIVEN_UP) is not None
+            is_given_up = self._history.get(path + _GIVEN_UP) is not None
             if not is_given_up or not self._history.is_passed_on(path):
                 taken.append(_Taken(path, record.payload))
             if is_given_up:
@@ -317,7 +317,7 @@ class Messages(Waits):
         """Something of another run's as it is recorded, or, once it is there, recorded."""
         with self._giving_up(path):
             await self._given_up_again(path)
-            record = self._history.find(path)
+            record = self._history.get(path)
             if record is not None:
                 value = self._decoded(path, record.payload)
                 return Success(value) if record.kind == Kind.VALUE else Failure(value)
@@ -335,9 +335,9 @@ class Messages(Waits):
 
     async def _acquired(self, name: str, key: str, path: str, context: WorkflowContext) -> bytes:
         """The state of an entity that this run is the holder of from now on."""
-        record = self._history.find(path)
+        record = self._history.get(path)
         if record is not None and record.kind == Kind.VALUE:
-            released = self._history.find(f"{path}#released")
+            released = self._history.get(f"{path}#released")
             if released is not None and released.kind == Kind.CANCELLED:
                 await anyio.sleep_forever()
             return record.payload
@@ -375,7 +375,7 @@ class Messages(Waits):
         left = f"{path}#left"
         with self._giving_up(left):
             await self._given_up_again(left)
-            if self._history.find(f"{path}#released") is None:
+            if self._history.get(f"{path}#released") is None:
                 release = partial(self._release, name, key, path, changed)
                 _, cancelled = await self._uninterrupted(release)
                 if cancelled is not None:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-_make_record = Record._make
+_new_tuple = tuple.__new__
 
 Durability: TypeAlias = Literal["sync", "async", "exit"]
 
@@ -93,7 +93,7 @@ class Recorder(Runtime):
         if records:
             found = [
                 await self._with_blobs(record, partial(self._blobs.get, where=record.path))
-                if self._is_kept_apart(record)
+                if self._blobs.changes(record.payload, record.data)
                 else record
                 for record in records
             ]
@@ -109,10 +109,6 @@ class Recorder(Runtime):
         self._held_back.clear()
         while self._noted:
             await self._on_disk(self._noted.pop(0))
-
-    def _is_kept_apart(self, record: Record) -> bool:
-        changes = self._blobs.changes
-        return changes(record.payload) or (record.data is not None and changes(record.data))
 
     async def _with_blobs(
         self, record: Record, exchange: Callable[[bytes], Awaitable[bytes]]
@@ -130,21 +126,20 @@ class Recorder(Runtime):
         seconds: float | None = None,
     ) -> Record:
         # Not Record(...) and kind.value: each would cost as much as the rest of this.
-        return _make_record((self._run_key, path, kind._value_, digest, payload, data, seconds))
+        return _new_tuple(
+            Record, (self._run_key, path, kind._value_, digest, payload, data, seconds)
+        )
 
     async def _write(self, record: Record) -> None:
         """Record something before anything goes on; how soon it is on disk, `durability` says."""
         if self.is_closing or self.is_verifying:
             self._refuse_when_closing(record.path)
-        # As `_begin_work` does it, without a call: every step comes here.
-        self._busy += 1
-        if self._waits:
-            self.on_idle(False)
+        self._begin_work()
         before: list[Awaitable[None]] = []
         try:
             if self._put_off:
                 self._note_put_off()
-            if self._is_kept_apart(record):
+            if self._blobs.changes(record.payload, record.data):
                 record = await self._with_blobs(record, self._blobs.put)
             if self._durability != "sync":
                 self._note(record)
@@ -160,9 +155,15 @@ class Recorder(Runtime):
         finally:
             if before:
                 self._noted[:0] = before
-            self._busy -= 1
-            if self._waits and not self._busy:
-                self.on_idle(True)
+            self._end_work()
+
+    def _goes_alone(self, record: Record) -> bool:
+        """Whether all that `_write` would do is to append the record as it is."""
+        return (
+            self._durability == "sync"
+            and not (self.is_closing or self.is_verifying or self._put_off or self._noted)
+            and not self._blobs.changes(record.payload, record.data)
+        )
 
     def _note(self, record: Record) -> None:
         """Record something that is soon enough on disk with the next record that is waited for."""
@@ -247,7 +248,7 @@ class Recorder(Runtime):
         return count
 
     def _recorded_time(self, path: str) -> float | None:
-        record = self._history.find(path)
+        record = self._history.get(path)
         if record is None:
             return None
         try:

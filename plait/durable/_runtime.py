@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 from bisect import insort
 from functools import partial
+from time import monotonic
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import anyio
@@ -12,7 +13,7 @@ import anyio
 from plait.durable._calls import ImperativeCalls
 from plait.durable._codec import IN_MEMORY, encode_error
 from plait.durable._data import below
-from plait.durable._errors import StepInterruptedError, WorkflowChangedError
+from plait.durable._errors import JournalError, StepInterruptedError, WorkflowChangedError
 from plait.durable._journal import Kind
 from plait.durable._needs import wait_for_another_runner
 from plait.durable._recorder import FrontierReached, undecodable
@@ -62,8 +63,10 @@ class DurableRuntime(ImperativeCalls):
         context: WorkflowContext,
     ) -> Coroutine[Any, Any, T]:
         """Hand back what is recorded of a node, or execute it and record what became of it."""
-        input_data = self._as_at_first(input_data, context)
-        digest = self._called.pop(context.path, None) if self._called else None
+        frame, path = context._parent, context.path
+        if frame is not None and frame._primitive is not None and frame._primitive._repeats_input:
+            input_data = self._as_at_first(input_data, path)
+        digest = self._called.pop(path, None) if self._called else None
         # Here, and not in the coroutine: the input is what it is when the call is made.
         if not primitive._is_leaf:
             if digest is None:
@@ -71,9 +74,9 @@ class DurableRuntime(ImperativeCalls):
             return self._composite(primitive, execute, input_data, context, digest)
         if digest is None:
             digest = self._digest(input_data)
-        record = self._history.outcome(context.path) if self._history else None
+        record = self._history.outcome(path) if self._history else None
         if record is None:
-            return self._leaf(primitive, execute, input_data, context, digest)
+            return self._leaf(primitive, execute, input_data, context, digest, path)
         return self._leaf_again(record, primitive, execute, input_data, context, digest)
 
     def compensated(self, path: str) -> None:
@@ -94,7 +97,7 @@ class DurableRuntime(ImperativeCalls):
 
     def kept(self, name: str) -> str | None:
         """The fact as it was recorded last before this execution of the run."""
-        record = self._history.find(f"#{name}")
+        record = self._history.get(f"#{name}")
         return None if record is None else record.payload.decode()
 
     async def _composite(
@@ -162,7 +165,7 @@ class DurableRuntime(ImperativeCalls):
     async def _begin(self, path: str) -> None:
         """Record that a step is about to run that must not run twice."""
         begun = f"{path}#begun"
-        if self._history.find(begun) is not None:
+        if self._history.get(begun) is not None:
             msg = f"{path!r} was interrupted after it had begun, and may run at most once"
             raise StepInterruptedError(msg)
         await self._write(self._record(begun, Kind.TIME, repr(self.timestamp()).encode()))
@@ -209,42 +212,48 @@ class DurableRuntime(ImperativeCalls):
         input_data: In,
         context: WorkflowContext,
         input_digest: bytes,
+        path: str,
     ) -> T:
-        path = context.path
         if self._history:
-            recorded = self._history.renamed(path)
-            if recorded is not None:
-                msg = f"{path!r} is recorded as {recorded!r}: the workflow was changed since"
-                raise self._abort(WorkflowChangedError(msg, recorded))
+            self._refuse_renamed(path)
         is_step = not primitive.children
         if is_step:
             if (first := self._to_await_first(path)) is not None:
                 await first
-            if not primitive.needs <= self.capabilities:
-                await wait_for_another_runner(primitive.needs, self, context)
-            if self._is_told_time:
-                await self._keep_time()
+            if self._is_told_time or not primitive.needs <= self.capabilities:
+                await self._prepare(primitive, context)
         is_busy = is_step or primitive._stays_in_memory
         if is_busy:
             self._begin_work()
-        token = current_context.set(context)
-        began = self.time()
+        token, inner = current_context.set(context), self.inner
+        # What is asked of `self`, or of `super()`, costs more, and every step comes here.
+        clock = monotonic if inner is None else inner.time
+        began = clock()
         result: T
         try:
             if primitive.at_most_once:
                 await self._begin(path)
-            if isinstance(primitive, TransactionStep):
+            if primitive._transacts:
                 result = await self._in_transaction(primitive, input_data, context, input_digest)
                 self.executed += 1
             else:
-                result = await super().perform(primitive, execute, input_data, context)
-                seconds = self.time() - began
+                result = await (
+                    execute(primitive, input_data, context)
+                    if inner is None
+                    else inner.perform(primitive, execute, input_data, context)
+                )
+                seconds = clock() - began
                 payload = self._codec.encode(result, primitive)
-                data = self._data.changes(path, context.data)
+                data = self._data.changes(path, context._run.data)
                 self.executed += 1
                 record = self._record(path, _VALUE, payload, input_digest, data, seconds)
                 try:
-                    await self._write(record)
+                    if is_busy and self._goes_alone(record):
+                        await self._journal.append(record)
+                    else:
+                        await self._write(record)
+                except JournalError as error:
+                    raise self._not_written(error) from error
                 except anyio.get_cancelled_exc_class() as cancelled:
                     mark_finished(cancelled, path, result)
                     raise
@@ -260,14 +269,31 @@ class DurableRuntime(ImperativeCalls):
             self._handle_below(path)
         return result
 
+    def _refuse_renamed(self, path: str) -> None:
+        """End the run where another node is recorded at the place of one that is executed now."""
+        recorded = self._history.renamed(path)
+        if recorded is not None:
+            msg = f"{path!r} is recorded as {recorded!r}: the workflow was changed since"
+            raise self._abort(WorkflowChangedError(msg, recorded))
+
+    async def _prepare(
+        self, primitive: WorkflowPrimitive[Any, Any], context: WorkflowContext
+    ) -> None:
+        """Have what a step needs, and what was told before it on disk."""
+        if not primitive.needs <= self.capabilities:
+            await wait_for_another_runner(primitive.needs, self, context)
+        if self._is_told_time:
+            await self._keep_time()
+
     async def _in_transaction(
         self,
-        primitive: TransactionStep[In, T],
+        primitive: WorkflowPrimitive[In, T],
         input_data: In,
         context: WorkflowContext,
         input_digest: bytes,
     ) -> T:
         """Execute a step in the transaction that its record is written in."""
+        assert isinstance(primitive, TransactionStep)
         path, work = context.path, partial(primitive.function, input_data)
         if inspect.iscoroutinefunction(work) and not getattr(
             self._journal, "transacts_async", False
@@ -372,15 +398,12 @@ class DurableRuntime(ImperativeCalls):
         for found in below(self.failures, path):
             del self.failures[found]
 
-    def _as_at_first(self, input_data: In, context: WorkflowContext) -> In:
+    def _as_at_first(self, input_data: In, path: str) -> In:
         """The input as a retry or fallback was given it, whatever earlier attempts did to it.
 
         A replay, which does not execute those attempts, could not give any other.
         """
-        frame = context._parent
-        if frame is None or frame._primitive is None or not frame._primitive._repeats_input:
-            return input_data
-        owner = context.path.rpartition("/")[0]
+        owner = path.rpartition("/")[0]
         if owner not in self._inputs:
             try:
                 self._inputs[owner] = IN_MEMORY.encode(input_data)

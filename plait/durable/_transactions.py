@@ -54,6 +54,7 @@ class TransactionStep(WorkflowPrimitive[In, Out]):
     """
 
     _is_leaf: ClassVar[bool] = True
+    _transacts: ClassVar[bool] = True
     __qualname__: str
 
     @overload

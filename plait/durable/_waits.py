@@ -187,7 +187,7 @@ class Waits(Recorder):
         if not _is_body(context):
             return True
         path = f"{context.path}/#patched:{name}"
-        if self._history.find(path) is None:
+        if self._history.get(path) is None:
             calls = self._history.calls(context.path)
             if calls.unmade(call_digest(b"", self._previous(context.path))) is not None:
                 return False
@@ -282,7 +282,7 @@ class Waits(Recorder):
 
     async def _given_up_again(self, path: str) -> None:
         """Where a wait was cancelled at first, wait for whoever will do so again."""
-        record = self._history.find(path)
+        record = self._history.get(path)
         if record is not None and record.kind == Kind.CANCELLED:
             await anyio.sleep_forever()
 
@@ -324,7 +324,7 @@ class Waits(Recorder):
     def _stop(self) -> None:
         if not self._is_stopped:
             self._is_stopped = True
-            if self._history.find(_CANCELLED) is None:
+            if self._history.get(_CANCELLED) is None:
                 stopped_at = repr(self.timestamp()).encode()
                 self._note(self._record(_CANCELLED, Kind.TIME, stopped_at))
         self.stop.cancel()

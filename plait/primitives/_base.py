@@ -87,6 +87,8 @@ class WorkflowPrimitive(ABC, Generic[In, Out]):
     _numbers_children: ClassVar[bool] = False
     # Whether a node's result is more than what follows from its children's: a journal keeps those.
     _is_leaf: ClassVar[bool] = True
+    # Whether it executes in the transaction in which a journal keeps that.
+    _transacts: ClassVar[bool] = False
     # Whether it waits for, or holds, what only this process has: a run in it cannot leave memory.
     _stays_in_memory: ClassVar[bool] = False
     # Which of these it is; found out once.

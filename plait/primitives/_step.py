@@ -137,19 +137,15 @@ class Step(WorkflowPrimitive[In, Out], Generic[In, P, Out]):
         bound._bind(self._function.__get__(instance, owner), self._method_shape)
         return bound
 
-    def execute(self, input_data: In, context: WorkflowContext) -> Coroutine[Any, Any, Out]:
-        """Await the function with one input."""
-        return self.call(input_data, context)
-
     def input_of(self, *args: Any, **kwargs: Any) -> Any:
         """Arguments as the one input of a node: the only one by itself, several as `Arguments`."""
         if len(args) == 1 and not kwargs and self._shape.parameters:
             return args[0]
         return Arguments(args, kwargs)
 
-    def call(self, input_data: Any, context: WorkflowContext) -> Coroutine[Any, Any, Any]:
-        """Await the function itself, with one input or with `Arguments`."""
-        if type(input_data) is not Arguments:
+    def execute(self, input_data: In, context: WorkflowContext) -> Coroutine[Any, Any, Out]:
+        """Await the function, with one input or with `Arguments`."""
+        if not isinstance(input_data, Arguments):
             return self._invoke(input_data, context)
         args, kwargs, shape = input_data.args, input_data.kwargs, self._shape
         if shape.context_index is not None and shape.context_index <= len(args):
@@ -157,6 +153,9 @@ class Step(WorkflowPrimitive[In, Out], Generic[In, P, Out]):
         elif shape.context is not None:
             kwargs = {**kwargs, shape.context: context}
         return self._invoke_function(*args, **kwargs)
+
+    # The door stands in front of `execute` alone.
+    call = execute
 
     def future(self, *args: Any, **kwargs: Any) -> Future[Out]:
         """Describe a call with the function's own arguments, some of which may be futures.

@@ -62,7 +62,7 @@ class _Body(WorkflowPrimitive[Any, Any]):
 
     async def execute(self, input_data: Any, context: WorkflowContext) -> Any:
         """Execute the function; a future that it returns becomes a value."""
-        result = await Step.call(self._step, input_data, context)
+        result = await self._step.call(input_data, context)
         return Calls.of(result) if isinstance(result, Future) else result
 
 

@@ -61,6 +61,7 @@ class Workflow(Step[In, P, Out]):
     async def execute(self, input_data: In, context: WorkflowContext) -> Out:
         """Execute the function, with the steps that it calls as nodes of this run."""
         token = current_context.set(context)
+        result: Any
         try:
             call = partial(self.call, input_data, context)
             if self.timeout is None:

@@ -123,7 +123,9 @@ class SqliteJournal:
 
     def append(self, record: Record) -> Awaitable[None]:
         """Hand in a record; awaiting the answer waits until it is on disk."""
-        return self._writer.append(record)
+        # As `_writer` does it, without a call: every step comes here.
+        writer = self._committer or self._writer
+        return writer.append(record)
 
     def fold(self, record: Record) -> Awaitable[None]:
         """Hand in a record that stands for all that lies below its path, which is removed."""

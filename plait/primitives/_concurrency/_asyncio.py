@@ -80,7 +80,10 @@ async def shielded(call: Callable[[], Coroutine[Any, Any, T]]) -> T:
 
 def waiter_factory() -> Callable[[], asyncio.Future[Any]]:
     """Makes what one task awaits and another sets."""
-    return asyncio.get_running_loop().create_future
+    loop = asyncio.get_running_loop()
+    # What `create_future` makes, without a call of Python.
+    is_plain = isinstance(loop, asyncio.BaseEventLoop)
+    return partial(asyncio.Future, loop=loop) if is_plain else loop.create_future
 
 
 def current_loop() -> object:

@@ -48,7 +48,7 @@ def fork(
     key: int, new: NewRun, before: str | None, runner: int, connection: sqlite3.Connection
 ) -> tuple[StoredRun, bool]:
     """Keep a new run with a copy of the records of another."""
-    ((made, is_new),) = create([new], runner, connection)
+    (((made, is_new),),) = create([[new]], runner, connection)
     if not is_new:
         return made, False
     end = None if before is None else _first_at(before, key, connection)

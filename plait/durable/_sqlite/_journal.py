@@ -28,18 +28,22 @@ from plait.durable._sqlite._claims import Claim
 from plait.durable._sqlite._errors import explain, unusable
 from plait.durable._sqlite._leases import Lease
 from plait.durable._sqlite._lending import transact
-from plait.durable._sqlite._writer import GroupCommitter, Uses
+from plait.durable._sqlite._writer import GroupCommitter, Operation, Uses
 
 if TYPE_CHECKING:
     import sqlite3
     from collections.abc import Awaitable, Callable, Collection, Sequence
 
     from plait.durable._journal import Claimed, QueueLimits, Wait
+    from plait.durable._sqlite._writer import RefusedError
 
 T = TypeVar("T")
+Asked = TypeVar("Asked")
 
 _POLL_SECONDS = 0.1
 """How often it is looked for what others wrote: one read in shared memory, some microseconds."""
+
+_APPEND = Operation(_messages.append)
 
 
 class SqliteJournal:
@@ -68,13 +72,13 @@ class SqliteJournal:
         self._seen = 0
         self._is_renewed = False
         self._committer: GroupCommitter | None = None
+        self._create = self._operation(_runs.create)
+        self._finish = self._operation(_runs.finish)
 
     async def open(self) -> None:
         """Open the file and take a lease."""
         committer = GroupCommitter(
             self._connect,
-            insert=f"{_messages.INSERT_RECORD} VALUES",
-            columns=len(Record._fields),
             guard=self._check,
             beat=self._lease.renew,
             beat_seconds=self._lease_seconds / 3,
@@ -124,8 +128,7 @@ class SqliteJournal:
     def append(self, record: Record) -> Awaitable[None]:
         """Hand in a record; awaiting the answer waits until it is on disk."""
         # As `_writer` does it, without a call: every step comes here.
-        writer = self._committer or self._writer
-        return writer.append(record)
+        return (self._committer or self._writer).hand_in(_APPEND, record)
 
     def fold(self, record: Record) -> Awaitable[None]:
         """Hand in a record that stands for all that lies below its path, which is removed."""
@@ -147,7 +150,7 @@ class SqliteJournal:
 
     async def create(self, runs: Sequence[NewRun]) -> builtins.list[tuple[StoredRun, bool]]:
         """Keep new runs, or find those that have their ids; says of each whether it is new."""
-        return await self._writer.submit(self._as_runner(_runs.create, runs))
+        return await self._writer.hand_in(self._create, runs)
 
     async def claim(
         self,
@@ -172,8 +175,7 @@ class SqliteJournal:
         self, key: int, status: RunStatus, outcome: bytes, failures: Sequence[str], now: float
     ) -> None:
         """Keep how a run ended, wake those that wait for it, and release what it holds."""
-        work = self._as_runner(_runs.finish, key, status, outcome, failures, now)
-        await self._writer.submit(work)
+        await self._writer.hand_in(self._finish, (key, status, outcome, failures, now))
 
     async def reopen(self, key: int, now: float) -> bool:
         """Claim a failed or cancelled run, without its last failures; whether it was one."""
@@ -284,6 +286,13 @@ class SqliteJournal:
     def _as_runner(self, work: Callable[..., T], *given: Any) -> Callable[[sqlite3.Connection], T]:
         """A function in a transaction that is told which runner this is by then."""
         return lambda connection: work(*given, self._lease.runner, connection)
+
+    def _operation(
+        self,
+        work: Callable[[Sequence[Asked], int, sqlite3.Connection], Sequence[T | RefusedError]],
+    ) -> Operation[Asked, T]:
+        """An operation that is told which runner this is by then."""
+        return Operation(lambda calls, connection: work(calls, self._lease.runner, connection))
 
     def _connect(self) -> sqlite3.Connection:
         connection = _schema.connect(self._path, self._lock_seconds)

@@ -6,18 +6,28 @@ from typing import TYPE_CHECKING
 
 from plait.durable._errors import JournalError
 from plait.durable._journal import ENDED, Kind, Record, RunStatus
+from plait.durable._sqlite._rows import ForRows
 from plait.durable._sqlite._waits import wake
 from plait.durable._sqlite._writer import RefusedError
 
 if TYPE_CHECKING:
     import sqlite3
+    from collections.abc import Sequence
 
-INSERT_RECORD = "INSERT INTO records (run, path, kind, digest, payload, data, seconds)"
+_INSERT = ForRows(
+    "INSERT INTO records (run, path, kind, digest, payload, data, seconds) VALUES ?", columns=7
+)
+
+
+def append(records: Sequence[Record], connection: sqlite3.Connection) -> list[None]:
+    """Keep records; for many that ask at once."""
+    _INSERT(connection, records)
+    return [None] * len(records)
 
 
 def insert(connection: sqlite3.Connection, record: Record) -> None:
     """Keep one record."""
-    connection.execute(f"{INSERT_RECORD} VALUES (?, ?, ?, ?, ?, ?, ?)", record)
+    _INSERT(connection, [record])
 
 
 def fold(record: Record, connection: sqlite3.Connection) -> None:
@@ -51,7 +61,7 @@ def send(
             " ON CONFLICT DO NOTHING"
         )
         if connection.execute(keep, (key, name, payload, signal_id)).rowcount:
-            wake(f"signal:{run_id}:{name}", now, connection)
+            wake([(f"signal:{run_id}:{name}", now)], connection)
     answer: RunStatus = status
     return answer
 
@@ -90,7 +100,7 @@ def set_event(record: Record, name: str, now: float, connection: sqlite3.Connect
         " ON CONFLICT DO UPDATE SET payload = excluded.payload",
         (record.run, name, record.payload),
     )
-    wake(f"event:{found[0]}:{name}", now, connection)
+    wake([(f"event:{found[0]}:{name}", now)], connection)
 
 
 def event(run_id: str, name: str, connection: sqlite3.Connection) -> bytes | None:
@@ -136,4 +146,4 @@ def release(
         msg = f"{record.path!r} lets go of {kind} {key!r}, which its run does not have"
         raise RefusedError from JournalError(msg)
     insert(connection, record)
-    wake(f"entity:{kind}:{key}", now, connection)
+    wake([(f"entity:{kind}:{key}", now)], connection)

@@ -8,44 +8,53 @@ from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
 from plait.durable._journal import ENDED, NewRun, Record, StoredRun, Wait
+from plait.durable._sqlite._rows import ForRows
 from plait.durable._sqlite._schema import IN_LINE, LINES_UP, NO_LINE
 from plait.durable._sqlite._waits import not_executed, wake
-from plait.durable._sqlite._writer import RefusedError
 
 if TYPE_CHECKING:
     import sqlite3
-    from collections.abc import Collection, Iterable, Sequence
+    from collections.abc import Collection, Iterable, Mapping, Sequence
 
     from plait.durable._journal import RunStatus
+    from plait.durable._sqlite._writer import RefusedError
 
 COLUMNS = (
     "key, status, updated, outcome, failures, runner, is_cancelled, progress, run_id, workflow,"
     " digest, input, context, created, metadata, due, queue, priority, parent"
 )
 
-_INSERT = (
+_INSERT = ForRows(
     "INSERT INTO runs (run_id, workflow, digest, input, context, created, metadata, due, queue,"
-    " priority, parent, status, updated, runner, wakes, lane, turn)"
-    " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING"
+    " priority, parent, status, updated, runner, wakes, lane, turn) VALUES ?"
+    " ON CONFLICT DO NOTHING RETURNING run_id, key",
+    columns=17,
 )
 
 
 def create(
-    runs: Iterable[NewRun], runner: int, connection: sqlite3.Connection
-) -> list[tuple[StoredRun, bool]]:
-    """Keep new runs, or find those that have their ids."""
-    return [_create(run, runner, connection) for run in runs]
+    calls: Sequence[Sequence[NewRun]], runner: int, connection: sqlite3.Connection
+) -> list[list[tuple[StoredRun, bool]]]:
+    """Keep new runs, or find those that have their ids; for many that ask at once."""
+    made = dict(_INSERT(connection, [_row(run, runner) for runs in calls for run in runs]))
+
+    def kept(run: NewRun) -> tuple[StoredRun, bool]:
+        key = made.pop(run.run_id, None)
+        if key is None:
+            found = find(run.run_id, runner, connection)
+            assert found is not None
+            return found, False
+        status, _, _ = _place(run)
+        is_claimed = status == "running"
+        return StoredRun(key, run, status, run.created, None, (), is_claimed=is_claimed), True
+
+    return [[kept(run) for run in runs] for runs in calls]
 
 
-def _create(run: NewRun, runner: int, connection: sqlite3.Connection) -> tuple[StoredRun, bool]:
-    is_due = run.due is None or run.due <= run.created
-    status: RunStatus = "running" if is_due and run.queue is None else "queued"
-    if run.queue is None:
-        lane, wakes = NO_LINE, None if is_due else run.due
-    else:
-        lane, wakes = (IN_LINE, None) if is_due else (LINES_UP, run.due)
+def _row(run: NewRun, runner: int) -> tuple[Any, ...]:
+    status, wakes, lane = _place(run)
     owner = runner if status == "running" else None
-    start = (
+    return (
         run.run_id,
         run.workflow,
         run.digest,
@@ -57,16 +66,21 @@ def _create(run: NewRun, runner: int, connection: sqlite3.Connection) -> tuple[S
         run.queue,
         run.priority,
         run.parent,
+        status,
+        run.created,
+        owner,
+        wakes,
+        lane,
+        -run.priority,
     )
-    values = (*start, status, run.created, owner, wakes, lane, -run.priority)
-    cursor = connection.execute(_INSERT, values)
-    if cursor.rowcount:
-        key = cursor.lastrowid or 0
-        stored = StoredRun(key, run, status, run.created, None, (), is_claimed=owner is not None)
-        return stored, True
-    found = find(run.run_id, runner, connection)
-    assert found is not None
-    return found, False
+
+
+def _place(run: NewRun) -> tuple[RunStatus, float | None, int]:
+    """A new run's status, when it is looked for, and its lane."""
+    is_due = run.due is None or run.due <= run.created
+    if run.queue is None:
+        return ("running", None, NO_LINE) if is_due else ("queued", run.due, NO_LINE)
+    return ("queued", None, IN_LINE) if is_due else ("queued", run.due, LINES_UP)
 
 
 def find(run_id: str, runner: int, connection: sqlite3.Connection) -> StoredRun | None:
@@ -134,28 +148,44 @@ def timeline(key: int, connection: sqlite3.Connection) -> list[tuple[Record, flo
     return [(Record._make(row[:-1]), row[-1]) for row in connection.execute(select, (key,))]
 
 
+_FINISH = ForRows(
+    """
+    WITH ended (key, status, outcome, failures, now, runner) AS (VALUES ?)
+    UPDATE runs SET status = ended.status, outcome = ended.outcome, failures = ended.failures,
+        updated = ended.now, runner = NULL
+    FROM ended WHERE runs.key = ended.key AND runs.status = 'running'
+        AND runs.runner = ended.runner
+    RETURNING key, run_id, updated
+    """,
+    columns=6,
+)
+
+
 def finish(
-    key: int,
-    status: RunStatus,
-    outcome: bytes,
-    failures: Sequence[str],
-    now: float,
+    calls: Sequence[tuple[int, RunStatus, bytes, Sequence[str], float]],
     runner: int,
     connection: sqlite3.Connection,
-) -> None:
-    """Keep how a run ended, wake those that wait for it, and release what it holds."""
-    update = (
-        "UPDATE runs SET status = ?, outcome = ?, failures = ?, updated = ?, runner = NULL"
-        " WHERE key = ? AND status = 'running' AND runner = ? RETURNING run_id"
-    )
-    values = (status, outcome, json.dumps(list(failures)), now, key, runner)
-    ended = connection.execute(update, values).fetchone()
-    if ended is None:
-        raise RefusedError from not_executed(key)
-    wake(f"run:{ended[0]}", now, connection)
-    release = "UPDATE entities SET holder = NULL WHERE holder = ? RETURNING kind, key"
-    for kind, name in connection.execute(release, (key,)).fetchall():
-        wake(f"entity:{kind}:{name}", now, connection)
+) -> list[RefusedError | None]:
+    """Keep how runs ended, wake those that wait for them, and release what they hold."""
+    rows: dict[int, tuple[Any, ...]] = {}
+    for key, status, outcome, failures, now in calls:
+        failed = json.dumps(list(failures)) if failures else "[]"
+        rows.setdefault(key, (key, status, outcome, failed, now, runner))
+    ended = _FINISH(connection, list(rows.values()))
+    wake([(f"run:{run_id}", now) for _, run_id, now in ended], connection)
+    times = {key: now for key, _, now in ended}
+    _release(times, connection)
+    return [not_executed(key) if times.pop(key, None) is None else None for key, *_ in calls]
+
+
+def _release(times: Mapping[int, float], connection: sqlite3.Connection) -> None:
+    """Let runs that ended at these times go of the entities that they have."""
+    of_these = "holder IN (SELECT value FROM json_each(?))"
+    keys = json.dumps(list(times))
+    select = f"SELECT kind, key, holder FROM entities WHERE {of_these}"
+    if held := connection.execute(select, (keys,)).fetchall():
+        connection.execute(f"UPDATE entities SET holder = NULL WHERE {of_these}", (keys,))
+        wake([(f"entity:{kind}:{name}", times[key]) for kind, name, key in held], connection)
 
 
 def cancel(run_id: str, now: float, connection: sqlite3.Connection) -> bool:

@@ -6,8 +6,9 @@ import json
 from typing import TYPE_CHECKING
 
 from plait.durable._errors import JournalError
+from plait.durable._sqlite._rows import ForRows
 from plait.durable._sqlite._schema import IN_LINE, LINES_UP, NO_LINE
-from plait.durable._sqlite._writer import RefusedError
+from plait.durable._sqlite._writer import RefusedError, refusal
 
 if TYPE_CHECKING:
     import sqlite3
@@ -26,7 +27,7 @@ def suspend(
     )
     found = connection.execute(select, (key, runner)).fetchone()
     if found is None:
-        raise RefusedError from not_executed(key)
+        raise not_executed(key)
     run_id, queue, is_cancelled = found
     if is_cancelled or any(_has_news(wait.topic, key, run_id, connection) for wait in waits):
         wakes: float | None = now
@@ -44,18 +45,26 @@ def suspend(
     )
 
 
-def not_executed(key: int) -> JournalError:
-    """What is raised when a runner says something of a run that it does not execute."""
-    return JournalError(f"the run with key {key} is not under way in this runner")
+def not_executed(key: int) -> RefusedError:
+    """What a runner is told that says something of a run that it does not execute."""
+    return refusal(JournalError(f"the run with key {key} is not under way in this runner"))
 
 
-def wake(topic: str, now: float, connection: sqlite3.Connection) -> None:
-    """Let the runs that wait for something go on."""
-    update = (
-        "UPDATE runs SET wakes = min(?, coalesce(wakes, ?)) WHERE status = 'waiting'"
-        f" AND lane <> {IN_LINE} AND key IN (SELECT run FROM waits WHERE topic = ? AND topic <> '')"
-    )
-    connection.execute(update, (now, now, topic))
+_WAKE = ForRows(
+    f"""
+    WITH news (topic, now) AS (VALUES ?)
+    UPDATE runs SET wakes = min(news.now, coalesce(wakes, news.now)) FROM (
+        SELECT run, min(now) AS now FROM news CROSS JOIN waits
+        ON waits.topic = news.topic AND waits.topic <> '' GROUP BY run
+    ) AS news WHERE key = news.run AND status = 'waiting' AND lane <> {IN_LINE}
+    """,
+    columns=2,
+)
+
+
+def wake(news: Sequence[tuple[str, float]], connection: sqlite3.Connection) -> None:
+    """Let the runs go on that wait for something: for each topic, when there was news of it."""
+    _WAKE(connection, news)
 
 
 def _has_news(topic: str, key: int, run_id: str, connection: sqlite3.Connection) -> bool:

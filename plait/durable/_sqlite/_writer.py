@@ -7,42 +7,55 @@ import sqlite3
 import threading
 import time
 from collections import deque
+from dataclasses import dataclass
 from enum import Enum
 from functools import partial
 from itertools import chain
-from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeAlias, TypeVar
 
 from plait.durable._errors import JournalError
 from plait.durable._measures import CommitMetrics
 from plait.primitives._concurrency import backend
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Sequence
+    from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 
     from plait.primitives._concurrency import Waiter
 
 T = TypeVar("T")
+Asked = TypeVar("Asked")
+Answer = TypeVar("Answer")
 
 Work: TypeAlias = "Callable[[sqlite3.Connection], Any]"
 
 
 class Uses(Enum):
-    """What a function in a transaction has to do with the rows that were handed in."""
+    """What is done in a transaction, and what it has to do with what was handed in before."""
 
     NOTHING = 0
-    """It may be called before those are written that were handed in before it."""
+    """It may be done before or after that."""
     ROWS = 1
-    """It reads or writes rows, and is called when those before it have been written."""
+    """It reads or writes what others write, and is done after all that was handed in before."""
     READS = 2
     """As ROWS, and it writes nothing: it neither needs the lock for writing nor the lease."""
 
 
-_Item: TypeAlias = "tuple[Waiter[Any], tuple[Any, ...] | None, Work | None, Uses]"
-_Outcome: TypeAlias = "tuple[Waiter[Any], Any, BaseException | None]"
+@dataclass(frozen=True, eq=False)
+class Operation(Generic[Asked, Answer]):
+    """What is done in one transaction for all that ask for it at the time.
 
-# A statement for many rows lets go of the interpreter's lock once, and not once for each row: a
-# busy event loop keeps it for up to five milliseconds each time.
-_ROWS_AT_ONCE = (256, 64, 16, 4, 1)
+    Attributes:
+        run: Given what each asks with, and the connection, returns the answer to each, or the
+            `RefusedError` of one for which nothing was written.
+        uses: What it has to do with what was handed in before.
+    """
+
+    run: Callable[[Sequence[Asked], sqlite3.Connection], Sequence[Answer | RefusedError]]
+    uses: Uses = Uses.NOTHING
+
+
+_Item: TypeAlias = "tuple[Waiter[Any], Operation[Any, Any], Any]"
+_Outcome: TypeAlias = "tuple[Waiter[Any], Any]"
 
 
 class RefusedError(Exception):
@@ -58,8 +71,6 @@ class GroupCommitter:
 
     Args:
         connect: Opens the connection; called in the thread.
-        insert: The statement that appends rows, up to and without its values.
-        columns: How many values a row has.
         guard: Called at the start of each transaction; raises `JournalError` to refuse it.
         beat: Called in a transaction of its own, every `beat_seconds`.
         beat_seconds: How often that is.
@@ -70,16 +81,12 @@ class GroupCommitter:
         self,
         connect: Callable[[], sqlite3.Connection],
         *,
-        insert: str,
-        columns: int,
         guard: Work,
         beat: Work,
         beat_seconds: float,
         explain: Callable[[Exception], JournalError],
     ) -> None:
         self._connect = connect
-        values = f"({', '.join('?' * columns)})"
-        self._inserts = [(n, f"{insert} {', '.join([values] * n)}") for n in _ROWS_AT_ONCE]
         self._guard = guard
         self._beat = beat
         self._beat_seconds = beat_seconds
@@ -110,10 +117,10 @@ class GroupCommitter:
         self._wake.put(True)
         return self._ended
 
-    def append(self, row: tuple[Any, ...]) -> Waiter[None]:
-        """Hand in a row; awaiting the answer waits until it is on disk."""
+    def hand_in(self, operation: Operation[Asked, Answer], asked: Asked) -> Waiter[Answer]:
+        """Have an operation done in the next transaction; the answer is what it says to this."""
         waiter = self._new_waiter()
-        self._items.append((waiter, row, None, Uses.NOTHING))
+        self._items.append((waiter, operation, asked))
         if not self._is_woken:
             self._is_woken = True
             self._wake.put(False)
@@ -123,27 +130,22 @@ class GroupCommitter:
         self, work: Callable[[sqlite3.Connection], T], uses: Uses = Uses.NOTHING
     ) -> Waiter[T]:
         """Hand in a function to be called in a transaction; the answer is what it returns."""
-        waiter = self._new_waiter()
-        self._items.append((waiter, None, work, uses))
-        if not self._is_woken:
-            self._is_woken = True
-            self._wake.put(False)
-        return waiter
+        return self.hand_in(_CALLS[uses], work)
 
     def _run(self, opened: Waiter[None]) -> None:
         try:
             connection = self._connect()
         except Exception as error:  # noqa: BLE001 - handed to whoever waits for the journal to open
-            failed = (opened, None, self._explain(error))
-            self._call_soon(partial(_settle, [failed, (self._ended, None, None)]))
+            failed = refusal(self._explain(error))
+            self._call_soon(partial(_settle, [(opened, failed), (self._ended, None)]))
             return
-        self._call_soon(partial(_settle, [(opened, None, None)]))
+        self._call_soon(partial(_settle, [(opened, None)]))
         self._is_busy = False
         try:
             self._serve(connection)
         finally:
             connection.close()
-            self._call_soon(partial(_settle, [(self._ended, None, None)]))
+            self._call_soon(partial(_settle, [(self._ended, None)]))
 
     def _serve(self, connection: sqlite3.Connection) -> None:
         is_last, next_beat = False, time.monotonic() + self._beat_seconds
@@ -154,7 +156,7 @@ class GroupCommitter:
                 is_last = False
             if time.monotonic() >= next_beat:
                 next_beat = time.monotonic() + self._beat_seconds
-                self._commit(connection, [(self._ended, None, self._beat, Uses.NOTHING)])
+                self._commit(connection, [(self._ended, _CALLS[Uses.NOTHING], self._beat)])
             self._is_busy, self._is_woken = True, False
             take = self._items.popleft
             items = [take() for _ in range(len(self._items))]
@@ -165,7 +167,7 @@ class GroupCommitter:
             self._is_busy = is_last
 
     def _commit(self, connection: sqlite3.Connection, items: Sequence[_Item]) -> list[_Outcome]:
-        reads_only = all(uses is Uses.READS for _, _, _, uses in items)
+        reads_only = all(operation.uses is Uses.READS for _, operation, _ in items)
         try:
             if reads_only:
                 connection.execute("BEGIN")
@@ -174,51 +176,74 @@ class GroupCommitter:
                 self._guard(connection)
         except Exception as error:  # noqa: BLE001 - handed to those who wait for these items
             _roll_back(connection)
+            told = refusal(self._explain(error))
             refused: list[_Outcome] = [
-                (item[0], None, self._explain(error))
-                for item in items
-                if reads_only or item[-1] is not Uses.READS
+                (waiter, told)
+                for waiter, operation, _ in items
+                if reads_only or operation.uses is not Uses.READS
             ]
-            reads = [] if reads_only else [item for item in items if item[-1] is Uses.READS]
+            reads = [] if reads_only else [item for item in items if item[1].uses is Uses.READS]
             return refused + (self._commit(connection, reads) if reads else [])
         try:
-            outcomes = self._write(connection, items)
+            outcomes = _write(connection, items)
             connection.execute("COMMIT")
         except Exception as error:  # noqa: BLE001 - handed to those who wait for these items
             _roll_back(connection)
             if len(items) > 1:
                 # One that cannot be written must not keep the others from it.
                 return list(chain.from_iterable(self._commit(connection, [i]) for i in items))
-            told = error.__cause__ if isinstance(error, UndoneError) else self._explain(error)
-            return [(items[0][0], None, told)]
+            cause = error.__cause__ if isinstance(error, UndoneError) else self._explain(error)
+            return [(items[0][0], refusal(cause))]
         return outcomes
 
-    def _write(self, connection: sqlite3.Connection, items: Sequence[_Item]) -> list[_Outcome]:
-        rows: list[tuple[Any, ...]] = []
-        outcomes: list[_Outcome] = []
-        for waiter, row, work, uses in items:
-            if row is not None:
-                rows.append(row)
-                outcomes.append((waiter, None, None))
-                continue
-            assert work is not None
-            if rows and uses is not Uses.NOTHING:
-                self._insert(connection, rows)
-                rows = []
-            try:
-                outcomes.append((waiter, work(connection), None))
-            except RefusedError as refused:
-                outcomes.append((waiter, None, refused.__cause__))
-        self._insert(connection, rows)
-        return outcomes
 
-    def _insert(self, connection: sqlite3.Connection, rows: Sequence[tuple[Any, ...]]) -> None:
-        start = 0
-        for many, statement in self._inserts:
-            while len(rows) - start >= many:
-                values = chain.from_iterable(rows[start : start + many])
-                connection.execute(statement, tuple(values))
-                start += many
+def _write(connection: sqlite3.Connection, items: Iterable[_Item]) -> list[_Outcome]:
+    outcomes: list[_Outcome] = []
+    groups: dict[Operation[Any, Any], list[_Item]] = {}
+    group: list[_Item] = []
+    last: Operation[Any, Any] | None = None
+    for item in items:
+        operation = item[1]
+        if operation is not last:
+            if operation.uses is not Uses.NOTHING:
+                outcomes += _run_groups(connection, groups)
+                groups = {}
+            last, group = operation, groups.setdefault(operation, [])
+        group.append(item)
+    return outcomes + _run_groups(connection, groups)
+
+
+def _run_groups(
+    connection: sqlite3.Connection, groups: Mapping[Operation[Any, Any], Sequence[_Item]]
+) -> list[_Outcome]:
+    outcomes: list[_Outcome] = []
+    for operation, items in groups.items():
+        answers = operation.run([asked for _, _, asked in items], connection)
+        outcomes += zip([waiter for waiter, _, _ in items], answers, strict=True)
+    return outcomes
+
+
+def _call_each(
+    functions: Sequence[Callable[[sqlite3.Connection], Any]], connection: sqlite3.Connection
+) -> list[Any]:
+    answers: list[Any] = []
+    for function in functions:
+        try:
+            answers.append(function(connection))
+        except RefusedError as refused:
+            # Its traceback has these answers in it.
+            answers.append(refused.with_traceback(None))
+    return answers
+
+
+_CALLS: dict[Uses, Operation[Any, Any]] = {uses: Operation(_call_each, uses) for uses in Uses}
+
+
+def refusal(cause: BaseException | None) -> RefusedError:
+    """The answer of an operation to one that is refused, who is told the cause."""
+    refused = RefusedError()
+    refused.__cause__ = cause
+    return refused
 
 
 def _roll_back(connection: sqlite3.Connection) -> None:
@@ -226,11 +251,12 @@ def _roll_back(connection: sqlite3.Connection) -> None:
         connection.execute("ROLLBACK")
 
 
-def _settle(outcomes: Sequence[_Outcome]) -> None:
-    for waiter, result, error in outcomes:
+def _settle(outcomes: Iterable[_Outcome]) -> None:
+    for waiter, answer in outcomes:
         if waiter.done():
             continue
-        if error is None:
-            waiter.set_result(result)
+        if isinstance(answer, RefusedError):
+            assert answer.__cause__ is not None
+            waiter.set_exception(answer.__cause__)
         else:
-            waiter.set_exception(error)
+            waiter.set_result(answer)

@@ -167,6 +167,7 @@ def finish(
     connection: sqlite3.Connection,
 ) -> list[RefusedError | None]:
     """Keep how runs ended, wake those that wait for them, and release what they hold."""
+    # Of several that end one run the first one does, and the others are refused.
     rows: dict[int, tuple[Any, ...]] = {}
     for key, status, outcome, failures, now in calls:
         failed = json.dumps(list(failures)) if failures else "[]"

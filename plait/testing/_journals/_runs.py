@@ -64,6 +64,25 @@ class Runs(Suite):
         assert sorted(news) == [False] * 9 + [True]
         assert await find(two[0]) == replace(await find(two[1]), is_claimed=ANY)
 
+    async def test_many_that_create_runs_at_once_have_each_its_own(self, journal: Journal) -> None:
+        made: dict[int, tuple[str, bool]] = {}
+
+        async def create(number: int) -> None:
+            # Every third one asks for a run that the one before it has asked for.
+            run_id = str(number - (number % 3 == 2))
+            ((stored, is_new),) = await journal.create([new(run_id, f"flow {number}")])
+            assert stored.start.run_id == run_id
+            made[number] = stored.start.workflow, is_new
+
+        async with anyio.create_task_group() as tasks:
+            for number in range(90):
+                tasks.start_soon(create, number)
+        for number in range(0, 90, 3):
+            assert made[number] == (f"flow {number}", True)
+            pair = [made[number + 1], made[number + 2]]
+            assert sorted(is_new for _, is_new in pair) == [False, True]
+            assert len({workflow for workflow, _ in pair}) == 1
+
     async def test_a_new_run_is_claimed_at_once(self, journal: Journal) -> None:
         what = new(metadata='{"user": 7}', priority=3, parent="other")
         ((stored, is_new),) = await journal.create([what])
@@ -126,6 +145,29 @@ class Runs(Suite):
         with pytest.raises(JournalError):
             await journal.finish(key, "failed", b"2", [], 130.0)
         assert (await find(journal, "run")).outcome == b"1"
+
+    async def test_of_many_that_end_runs_at_once_each_hears_of_its_own(
+        self, journal: Journal
+    ) -> None:
+        created = await journal.create([new(str(number)) for number in range(30)])
+        ended: dict[int, list[bytes]] = {stored.key: [] for stored, _ in created}
+        refused: list[int] = []
+
+        async def finish(key: int, outcome: bytes) -> None:
+            try:
+                await journal.finish(key, "completed", outcome, [], 120.0)
+            except JournalError:
+                refused.append(key)
+            else:
+                ended[key].append(outcome)
+
+        async with anyio.create_task_group() as tasks:
+            for key in ended:
+                tasks.start_soon(finish, key, b"1")
+                tasks.start_soon(finish, key, b"2")
+        assert sorted(refused) == sorted(ended)
+        for stored, _ in created:
+            assert [(await find(journal, stored.start.run_id)).outcome] == ended[stored.key]
 
     async def test_progress_is_what_was_said_last(self, journal: Journal) -> None:
         key = await start(journal)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, TypeAlias
 
+import anyio
 import pytest
 
 from plait.durable import JournalError
@@ -70,6 +71,26 @@ class Waits(Suite):
         await two[0].suspend(key, [Wait("flow", "", 110.0)], 105.0)
         assert await claimed(two[1]) == ["run"]
         assert await claimed(two[0]) == []
+
+    async def test_runs_that_end_at_once_wake_each_those_that_wait_for_it(
+        self, journal: Journal
+    ) -> None:
+        ending = [await start(journal, f"ends {number}") for number in range(20)]
+        for number, key in enumerate(ending):
+            await journal.acquire("cart", str(number), record(key))
+            for topic in (f"run:ends {number}", f"entity:cart:{number}"):
+                waiting = await start(journal, topic)
+                await journal.suspend(waiting, [forever(topic)], 110.0)
+        either = await start(journal, "either")
+        waits = [forever("run:ends 7"), forever("run:ends 3")]
+        await journal.suspend(either, waits, 110.0)
+        async with anyio.create_task_group() as tasks:
+            for number, key in enumerate(ending):
+                tasks.start_soon(journal.finish, key, "completed", b"", [], 120.0 + number)
+        assert set(await claimed(journal, now=123.0)) == {"either"} | {
+            topic for n in range(4) for topic in (f"run:ends {n}", f"entity:cart:{n}")
+        }
+        assert len(await claimed(journal, now=140.0)) == 2 * 16
 
     async def test_a_run_that_nothing_wakes_waits(self, journal: Journal) -> None:
         key = await start(journal)

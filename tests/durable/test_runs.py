@@ -323,9 +323,17 @@ async def test_leaving_by_an_error_waits_for_nothing(journal):
 async def test_a_runner_that_is_cancelled_suspends_its_runs(journal):
     gate = Gate()
     gated = step(gate)
-    with anyio.move_on_after(0.2) as scope:
-        async with DurableRunner(journal) as runner:
-            await runner.run(gated, 42, run_id="run")
+    scope = anyio.CancelScope()
+
+    async def cancel_once_it_is_under_way():
+        await gate.reached.wait()
+        scope.cancel()
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(cancel_once_it_is_under_way)
+        with scope:
+            async with DurableRunner(journal) as runner:
+                await runner.run(gated, 42, run_id="run")
     assert scope.cancelled_caught
     gate.open()
     assert await carry_on(journal, gated) == 42

@@ -178,8 +178,8 @@ async def finish(
     """Keep how runs ended, wake those that wait for them, and release what they hold."""
     # Of several that end one run the first one does, and the others are refused.
     firsts = {call[0]: call for call in reversed(calls)}
-    once = firsts.values()
-    keys, statuses, outcomes, failures, times, (runner, *_) = zip(*once, strict=True)
+    arguments = zip(*firsts.values(), strict=True)
+    keys, statuses, outcomes, failures, times, (runner, *_) = arguments
     failed = Texts(json.dumps(list(paths)) for paths in failures)
     columns = (Bigints(keys), Texts(statuses), Blobs(outcomes), failed, Floats(times), runner)
     async with connection.pipeline():
@@ -198,7 +198,10 @@ async def finish(
         await rows(connection, release, Bigints(ended))
         topics = Texts(f"entity:{kind}:{key}" for kind, key, _ in free)
         await rows(connection, WAKE, topics, Floats(now for _, _, now in free))
-    return [None if key in ended and firsts.pop(key, None) else _refused(key) for key, *_ in calls]
+    return [
+        None if call[0] in ended and firsts[call[0]] is call else _refused(call[0])
+        for call in calls
+    ]
 
 
 def _refused(key: int) -> RefusedError:

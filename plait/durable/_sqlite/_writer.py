@@ -30,7 +30,7 @@ Work: TypeAlias = "Callable[[sqlite3.Connection], Any]"
 
 
 class Uses(Enum):
-    """What is done in a transaction, and what it has to do with what was handed in before."""
+    """What an operation has to do with what was handed in before it."""
 
     NOTHING = 0
     """It may be done before or after that."""
@@ -47,7 +47,7 @@ class Operation(Generic[Asked, Answer]):
     Attributes:
         run: Given what each asks with, and the connection, returns the answer to each, or the
             `RefusedError` of one for which nothing was written.
-        uses: What it has to do with what was handed in before.
+        uses: What that has to do with what was handed in before.
     """
 
     run: Callable[[Sequence[Asked], sqlite3.Connection], Sequence[Answer | RefusedError]]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from plait.durable._errors import JournalError
 from plait.durable._journal import ENDED, Kind, Record, RunStatus
@@ -15,19 +15,34 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 _INSERT = ForRows(
-    "INSERT INTO records (run, path, kind, digest, payload, data, seconds) VALUES ?", columns=7
+    "INSERT INTO records (run, path, kind, digest, payload, data, seconds) VALUES ?",
+    row="(?, ?, ?, ?, ?, nullif(?, ''), ?)",
 )
 
 
 def append(records: Sequence[Record], connection: sqlite3.Connection) -> list[None]:
     """Keep records; for many that ask at once."""
-    _INSERT(connection, records)
+    _INSERT(connection, [_bound(*record) for record in records])
     return [None] * len(records)
 
 
 def insert(connection: sqlite3.Connection, record: Record) -> None:
     """Keep one record."""
-    _INSERT(connection, [record])
+    _INSERT(connection, [_bound(*record)])
+
+
+def _bound(
+    run: int,
+    path: str,
+    kind: int,
+    digest: bytes,
+    payload: bytes,
+    data: bytes | None,
+    seconds: float | None,
+) -> tuple[Any, ...]:
+    """A record as sqlite3 takes it at once: for bytes and None it would look for adapters."""
+    kept = "" if data is None else bytearray(data)
+    return run, path, kind, bytearray(digest), bytearray(payload), kept, seconds
 
 
 def fold(record: Record, connection: sqlite3.Connection) -> None:

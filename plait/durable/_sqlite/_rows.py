@@ -19,13 +19,12 @@ class ForRows:
 
     Args:
         text: The statement, in which `VALUES ?` stands for the values of all its rows.
-        columns: How many values a row has.
+        row: The values of one.
     """
 
-    def __init__(self, text: str, columns: int) -> None:
-        values = f"({', '.join('?' * columns)})"
+    def __init__(self, text: str, row: str) -> None:
         self._texts = [
-            (n, text.replace("VALUES ?", f"VALUES {', '.join([values] * n)}")) for n in _AT_ONCE
+            (n, text.replace("VALUES ?", f"VALUES {', '.join([row] * n)}")) for n in _AT_ONCE
         ]
 
     def __call__(

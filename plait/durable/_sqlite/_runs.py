@@ -28,7 +28,7 @@ _INSERT = ForRows(
     "INSERT INTO runs (run_id, workflow, digest, input, context, created, metadata, due, queue,"
     " priority, parent, status, updated, runner, wakes, lane, turn) VALUES ?"
     " ON CONFLICT DO NOTHING RETURNING run_id, key",
-    columns=17,
+    row="(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
 )
 
 
@@ -157,7 +157,7 @@ _FINISH = ForRows(
         AND runs.runner = ended.runner
     RETURNING key, run_id, updated
     """,
-    columns=6,
+    row="(?, ?, ?, ?, ?, ?)",
 )
 
 

@@ -17,8 +17,10 @@ from plait.primitives._frame import Numbered
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
 
+    from plait.durable._environment import Environment
     from plait.durable._history import Calls
-    from plait.primitives import WorkflowContext, WorkflowPrimitive
+    from plait.durable._journal import StoredRun
+    from plait.primitives import Runtime, WorkflowContext, WorkflowPrimitive
 
 In = TypeVar("In")
 T = TypeVar("T")
@@ -70,8 +72,10 @@ class ImperativeCalls(Messages):
 
         def _handle_below(self, path: str) -> None: ...
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
+    __slots__ = ("_called", "_unannounced", "_under_way")
+
+    def __init__(self, run: StoredRun, environment: Environment, inner: Runtime | None) -> None:
+        super().__init__(run, environment, inner)
         self._under_way: dict[str, tuple[str, bytes]] = {}
         self._unannounced: dict[str, bytes] = {}
         self._called: dict[str, bytes] = {}

@@ -26,10 +26,16 @@ class DataLog:
         codec: How values are encoded.
     """
 
+    __slots__ = ("_codec", "_kept", "_known", "_writes", "_written", "_written_now")
+
     def __init__(self, records: Sequence[Record], codec: Codec) -> None:
         self._codec = codec
-        self._writes = sorted((r.path, n, r.data) for n, r in enumerate(records) if r.data)
-        self._kept = [(n, r.data) for n, r in enumerate(records) if r.kind == Kind.DATA and r.data]
+        self._writes: Sequence[tuple[str, int, bytes]] = ()
+        self._kept: Sequence[tuple[int, bytes]] = ()
+        if records:
+            numbered = [(n, r, r.data) for n, r in enumerate(records) if r.data]
+            self._writes = sorted((r.path, n, data) for n, r, data in numbered)
+            self._kept = [(n, data) for n, r, data in numbered if r.kind == Kind.DATA]
         self._written: dict[str, int] = {}
         self._known: dict[str, bytes] = {}
         self._written_now: dict[str, None] = {}

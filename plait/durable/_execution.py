@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import anyio
 
+from plait.durable._codec import encode_error
 from plait.durable._errors import JournalError
-from plait.primitives import Outcome, WorkflowContext
+from plait.primitives import Failure, Outcome, Success, WorkflowContext
 from plait.primitives._errors import Abort
 
 if TYPE_CHECKING:
@@ -30,6 +31,8 @@ class Ending:
     Args:
         runtime: What executes it.
     """
+
+    __slots__ = ("_counts", "_ended", "_runtime", "outcome")
 
     def __init__(self, runtime: DurableRuntime) -> None:
         self.outcome: Outcome[Any] | None = None
@@ -73,6 +76,19 @@ class Execution:
         runtime: What executes it.
     """
 
+    __slots__ = (
+        "ending",
+        "idle_since",
+        "is_lost",
+        "is_over",
+        "is_taken",
+        "records",
+        "runtime",
+        "stored",
+        "waits",
+        "workflow",
+    )
+
     def __init__(
         self,
         workflow: WorkflowPrimitive[Any, Any],
@@ -105,6 +121,19 @@ class Execution:
         self.is_lost = True
         self.let_go()
 
+    async def carried_out(self, codec: Codec, blobs: Blobs) -> tuple[Outcome[Any], bytes]:
+        """Execute it to its end: how it ended, and that encoded.
+
+        Raises:
+            JournalError: What it was started with cannot be decoded, or a blob is missing.
+        """
+        context, input_data = await self.restored(codec, blobs)
+        try:
+            result = await self.workflow.execute(input_data, context)
+            return Success(result), codec.encode(result, self.workflow)
+        except Exception as error:  # noqa: BLE001 - kept as the run's outcome
+            return Failure(error), encode_error(codec, error)
+
     async def restored(self, codec: Codec, blobs: Blobs) -> tuple[WorkflowContext, Any]:
         """The context and the input that it was started with, with what is recorded loaded.
 
@@ -122,8 +151,9 @@ class Execution:
         context = WorkflowContext(workflow_id=start.workflow, parent_span=origin, **shared)
         context._runtime = runtime
         context._run.run_id = start.run_id
-        await runtime.load(self.records, context.data)
-        self.records = ()
+        if self.records or context.data:
+            await runtime.load(self.records, context.data)
+            self.records = ()
         return context, input_data
 
 

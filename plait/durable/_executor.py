@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import logging
 import math
-from functools import partial
+from collections import defaultdict
 from typing import TYPE_CHECKING, Any
 
 import anyio
 import anyio.abc
 
 from plait.durable._codec import encode_error
+from plait.durable._environment import Environment
 from plait.durable._errors import JournalError, LeaseLostError, RunCancelledError
 from plait.durable._execution import Execution, abort_in, current_run
 from plait.durable._recorder import suspended
 from plait.durable._runtime import DurableRuntime
 from plait.durable._topics import Topics, end_topic, needs_in
-from plait.primitives import Failure, Outcome, Success, WorkflowContext, failed_path
+from plait.primitives import Failure, Outcome, _ambient, failed_path
 from plait.primitives._concurrency import backend
 from plait.primitives._context import current_context
 from plait.primitives._errors import Abort
@@ -24,12 +25,13 @@ from plait.primitives._polling import is_polling
 from plait.primitives._services import EVENT_LOOP
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
     from plait.durable._blobs import Blobs
     from plait.durable._codec import Codec
+    from plait.durable._environment import Durability
     from plait.durable._journal import Journal, QueueLimits, Record, RunStatus, StoredRun
-    from plait.durable._recorder import Durability
+    from plait.durable._recorder import Recorder
     from plait.primitives import WorkflowPrimitive
 
 _RUNS_AT_ONCE = 1000
@@ -88,19 +90,33 @@ class Executor:
         """Why nothing is to be begun here until there is a new lease."""
         self._renewed = anyio.Event()
         self._nudged = anyio.Event()
-        self.awaited: dict[str, dict[str, list[Any]]] = {}
+        self.awaited: defaultdict[str, dict[str, list[Any]]] = defaultdict(dict)
         """For which payload types the runs of a workflow have waited here, by the signals."""
         # What a new context is given: the runner's time is that of its runs.
-        self._clock = WorkflowContext()._runtime or EVENT_LOOP
+        self._clock = _ambient.runtime() or EVENT_LOOP
 
     def timestamp(self) -> float:
         """Seconds since the epoch."""
         return self._clock.timestamp()
 
+    def spawn_in(self, task_group: anyio.abc.TaskGroup) -> None:
+        """Have a task group hold the tasks of runs."""
+        self._environment = Environment(
+            self.journal,
+            self.codec,
+            self.blobs,
+            self.topics,
+            task_group.start_soon,
+            self._note_idle,
+            self.awaited,
+            self._durability,
+            self._capabilities,
+        )
+        self._begin_task = backend().spawner(task_group)
+
     def begin(self, task_group: anyio.abc.TaskGroup) -> None:
         """Begin to take runs from the journal."""
-        self._task_group = task_group
-        self._begin_task = backend().spawner(task_group)
+        self.spawn_in(task_group)
         self._is_leaving = False
         task_group.start_soon(self._look_for_work)
         task_group.start_soon(self._listen)
@@ -198,7 +214,6 @@ class Executor:
         workflow = self.workflows[stored.start.workflow]
         execution = Execution(workflow, stored, records, runtime)
         runtime.is_new = not records
-        runtime.on_idle = partial(self._note_idle, execution)
         self.executions[stored.start.run_id] = execution
         if self.lost_lease is not None:
             # It was claimed with the old lease, before that was known to be lost.
@@ -208,36 +223,37 @@ class Executor:
 
     def runtime(self, stored: StoredRun) -> DurableRuntime:
         """What executes a run."""
-        runtime = DurableRuntime(
-            self.journal,
-            stored,
-            self.codec,
-            self.blobs,
-            WorkflowContext()._runtime,
-            topics=self.topics,
-            spawn=self._spawn,
-            awaited=self.awaited.setdefault(stored.start.workflow, {}),
-            durability=self._durability,
-        )
-        runtime.capabilities = self._capabilities
-        return runtime
-
-    def _spawn(self, call: Callable[[], Coroutine[Any, Any, None]]) -> None:
-        self._task_group.start_soon(call)
+        return DurableRuntime(stored, self._environment, _ambient.runtime())
 
     async def _execute(self, execution: Execution) -> None:
+        """Execute a run until it has ended, or something ends it from inside or outside."""
         runtime, run_id = execution.runtime, execution.stored.start.run_id
         current_run.set(runtime)
         current_context.set(None)
+        ended: tuple[Outcome[Any], bytes] | None = None
         try:
-            await self._carry_out(execution)
-            if execution.ending.outcome is None and not execution.is_lost:
+            try:
+                with runtime.stop:
+                    ended = await execution.carried_out(self.codec, self.blobs)
+            except BaseException as error:
+                if abort_in(error) is None:
+                    raise
+            # Whatever code of the user's makes of being ended is not how the run ended. Where it
+            # has ended, who asks it to stop from here on comes too late.
+            if ended is not None and not runtime.is_closing:
+                await self._finish(execution, *ended)
+            elif execution.ending.outcome is None and not execution.is_lost:
                 await self._stopped(execution)
         except JournalError as error:
             self._failed(execution, error)
         except Abort as abort:
             # What was noted before could not be written when it came to keep how it ended.
             self._failed(execution, abort.error)
+        except anyio.get_cancelled_exc_class():
+            # Not by a scope, since none outside reaches into this one: by asyncio's `Task.cancel`.
+            # The task ends here; the run is left as it is, as the program may be ending.
+            msg = f"the task that executed run {run_id!r} was cancelled, and the run was not"
+            execution.ending.outcome = Failure(JournalError(msg))
         finally:
             runtime.is_closing = True
             self._idle.pop(execution, None)
@@ -262,52 +278,18 @@ class Executor:
                 logger.error("run %r is left as it is: %s", run_id, error)
             execution.ending.outcome = Failure(error)
 
-    async def _carry_out(self, execution: Execution) -> None:
-        """Execute a run until it has ended, or something ends it from inside or outside."""
-        runtime = execution.runtime
-        try:
-            with runtime.stop:
-                context, input_data = await execution.restored(self.codec, self.blobs)
-                outcome, payload = await self._outcome(execution, input_data, context)
-                # Whatever code of the user's makes of being ended is not how the run ended.
-                if not runtime.is_closing:
-                    # It has ended: who asks it to stop now comes too late.
-                    with anyio.CancelScope(shield=True):
-                        await self._finish(execution, outcome, payload, runtime.to_do_again())
-        except JournalError:
-            raise
-        except anyio.get_cancelled_exc_class():
-            # Not by a scope, since none outside reaches into this one: by asyncio's `Task.cancel`.
-            # The task ends here; the run is left as it is, as the program may be ending.
-            run_id = execution.stored.start.run_id
-            msg = f"the task that executed run {run_id!r} was cancelled, and the run was not"
-            execution.ending.outcome = Failure(JournalError(msg))
-        except BaseException as error:
-            if abort_in(error) is None:
-                raise
-
-    async def _outcome(
-        self, execution: Execution, input_data: object, context: WorkflowContext
-    ) -> tuple[Outcome[Any], bytes]:
-        try:
-            result = await execution.workflow.execute(input_data, context)
-            return Success(result), self.codec.encode(result, execution.workflow)
-        except Exception as error:  # noqa: BLE001 - kept as the run's outcome
-            return Failure(error), encode_error(self.codec, error)
-
-    async def _finish(
-        self, execution: Execution, outcome: Outcome[Any], payload: bytes, to_do_again: list[str]
-    ) -> None:
-        run_id = execution.stored.start.run_id
+    async def _finish(self, execution: Execution, outcome: Outcome[Any], payload: bytes) -> None:
+        """Keep how a run ended."""
+        runtime, run_id = execution.runtime, execution.stored.start.run_id
         status: RunStatus = "completed"
         failures: list[str] = []
         if isinstance(outcome, Failure):
             error = outcome.error
             is_cancelled = isinstance(error, RunCancelledError) and error.run_id == run_id
             status = "cancelled" if is_cancelled else "failed"
-            failures = sorted({*to_do_again, failed_path(error) or ""})
-        await execution.runtime.say()
-        await execution.runtime.flush()
+            failures = sorted({*runtime.to_do_again(), failed_path(error) or ""})
+        await runtime.say()
+        await runtime.flush()
         payload = await self.blobs.put(payload)
         execution.is_over = True
         await self.journal.finish(execution.stored.key, status, payload, failures, self.timestamp())
@@ -322,21 +304,22 @@ class Executor:
         if runtime.aborted_by is not None:
             # It is left as it is: what is wrong may be mended.
             self._failed(execution, runtime.aborted_by)
-            return
-        with anyio.CancelScope(shield=True):
-            if execution.waits is None:
-                error = RunCancelledError(stored.start.run_id)
-                payload = encode_error(self.codec, error)
-                await self._finish(execution, Failure(error), payload, runtime.to_do_again())
-            else:
-                await runtime.say()
-                await runtime.flush()
-                execution.is_over = True
-                await self.journal.suspend(stored.key, execution.waits, self.timestamp())
-                # Something may have come meanwhile.
-                self.nudge()
+        elif execution.waits is None:
+            error = RunCancelledError(stored.start.run_id)
+            await self._finish(execution, Failure(error), encode_error(self.codec, error))
+        else:
+            await runtime.say()
+            await runtime.flush()
+            execution.is_over = True
+            await self.journal.suspend(stored.key, execution.waits, self.timestamp())
+            # Something may have come meanwhile.
+            self.nudge()
 
-    def _note_idle(self, execution: Execution, is_idle: bool) -> None:
+    def _note_idle(self, runtime: Recorder, is_idle: bool) -> None:
+        execution = self.executions.get(runtime.run_id)
+        if execution is None or execution.runtime is not runtime:
+            # It is replayed only, to verify it.
+            return
         if not is_idle:
             self._idle.pop(execution, None)
         elif execution not in self._idle:

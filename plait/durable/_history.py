@@ -32,6 +32,8 @@ class History(dict[str, "Record"]):
         records: The records, in the order they were written.
     """
 
+    __slots__ = ("_calls", "_places", "_records", "_sorted")
+
     def __init__(self, records: Sequence[Record]) -> None:
         # A call that has ended since has a later record at the same path.
         super().__init__({r.path: r for r in records if r.kind != _DATA_KIND} if records else ())

@@ -12,6 +12,7 @@ from plait.durable._known import check_signal, known_as
 from plait.durable._topics import end_topic
 from plait.primitives import Failure, Outcome, Success
 from plait.primitives._context import current_context
+from plait.primitives._decorators import as_primitive
 
 if TYPE_CHECKING:
     from plait.durable._execution import Ending
@@ -113,16 +114,18 @@ class InsideClient(RunClient):
         found = partial(self._event, run_id, name)
         return value_of(await runtime.event_of(run_id, name, found, timeout, context))
 
-    def _register(self, workflow: WorkflowPrimitive[Any, Any]) -> WorkflowPrimitive[Any, Any]:
+    def _register(self, operand: Any) -> str:
+        """Take a workflow, or a function, as one of this runner's; the name that it has here."""
+        workflow = as_primitive(operand)
         name = known_as(workflow)
         known = self._workflows.setdefault(name, workflow)
-        if known != workflow:
+        if known is not workflow and known != workflow:
             msg = (
                 f"two workflows are named {name!r}, {known} and {workflow}; a durable run finds "
                 "its workflow by name: give one another with .named(...)"
             )
             raise ValueError(msg)
-        return known
+        return name
 
     def _workflow_of(self, stored: StoredRun) -> WorkflowPrimitive[Any, Any]:
         workflow = self._workflows.get(stored.start.workflow)
@@ -141,9 +144,12 @@ class InsideClient(RunClient):
         runtime, context = current_run.get(), current_context.get()
         if runtime is None or context is None or context._run.run_id != runtime.run_id:
             return None
-        if of_this_journal and runtime._journal is not self._journal:
+        if of_this_journal and not self._is_of_this_journal(runtime):
             return None
         return runtime, context
+
+    def _is_of_this_journal(self, runtime: DurableRuntime) -> bool:
+        return runtime._journal is self._journal
 
     async def _send(self, run_id: str, name: str, payload: object, signal_id: str | None) -> None:
         known = (await self._find(run_id)).start.workflow
@@ -162,12 +168,12 @@ class InsideClient(RunClient):
                 raise RuntimeError(msg)
             ended, cancel = partial(self._ended, run_id), partial(super().cancel, run_id)
             return await runtime.outcome_of(run_id, ended, cancel, context)
-        with self._topics.listening(end_topic(run_id)) as news:
-            while True:
-                if ending is not None:
-                    await ending.wait()
-                    if ending.outcome is not None:
-                        return ending.outcome
+        while True:
+            if ending is not None:
+                await ending.wait()
+                if ending.outcome is not None:
+                    return ending.outcome
+            with self._topics.listening(end_topic(run_id)) as news:
                 outcome = await self._ended(run_id)
                 if outcome is not None:
                     return outcome

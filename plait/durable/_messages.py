@@ -23,8 +23,9 @@ from plait.primitives._references import full_name
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 
-    from plait.durable._journal import Record
-    from plait.primitives import Outcome, WorkflowContext
+    from plait.durable._environment import Environment
+    from plait.durable._journal import Record, StoredRun
+    from plait.primitives import Outcome, Runtime, WorkflowContext
     from plait.primitives._runtime import Attribute
 
 T = TypeVar("T")
@@ -52,15 +53,13 @@ class _Taken(NamedTuple):
 
 
 class Messages(Waits):
-    """What a run and the world outside say to each other.
+    """What a run and the world outside say to each other."""
 
-    Args:
-        awaited: Learns for which payload types the run waits, by the names of signals.
-    """
+    __slots__ = ("_awaited", "_handed_back", "_holders", "_is_saying", "_said")
 
-    def __init__(self, *args: Any, awaited: dict[str, list[Any]], **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self._awaited = awaited
+    def __init__(self, run: StoredRun, environment: Environment, inner: Runtime | None) -> None:
+        super().__init__(run, environment, inner)
+        self._awaited = environment.awaited[run.start.workflow]
         self._handed_back: dict[str, deque[_Taken]] = {}
         self._holders: dict[str, str] | None = None
         self._said: dict[str, Any] | None = None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from plait.durable._data import DataLog
 from plait.durable._errors import JournalError
@@ -15,16 +15,13 @@ from plait.primitives._runtime import Runtime
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
 
-    from plait.durable._blobs import Blobs
-    from plait.durable._codec import Codec
-    from plait.durable._journal import Journal, StoredRun, Wait
+    from plait.durable._environment import Environment
+    from plait.durable._journal import StoredRun, Wait
     from plait.primitives import WorkflowContext
 
 T = TypeVar("T")
 
 _new_tuple = tuple.__new__
-
-Durability: TypeAlias = Literal["sync", "async", "exit"]
 
 
 class FrontierReached(Exception):  # noqa: N818 - not a failure: it ends a replay
@@ -43,25 +40,35 @@ class Recorder(Runtime):
     """A run's journal as its runtime uses it.
 
     Args:
-        journal: Where records go.
         run: The run.
-        codec: How values are encoded.
-        blobs: Where large payloads go.
+        environment: What it is executed with.
         inner: The runtime for what is executed in earnest.
-        durability: Whether what comes next waits until a record is on disk ("sync"), or the run's
-            end does ("async"), or whether records are handed in only then ("exit").
     """
 
-    def __init__(
-        self,
-        journal: Journal,
-        run: StoredRun,
-        codec: Codec,
-        blobs: Blobs,
-        inner: Runtime | None,
-        *,
-        durability: Durability = "sync",
-    ) -> None:
+    # There may be thousands at once: each is one object, and not an object and its dict.
+    __slots__ = (
+        "_blobs",
+        "_busy",
+        "_codec",
+        "_counts",
+        "_data",
+        "_durability",
+        "_held_back",
+        "_history",
+        "_journal",
+        "_like",
+        "_noted",
+        "_on_idle",
+        "_put_off",
+        "_run_key",
+        "_waits",
+        "aborted_by",
+        "is_closing",
+        "is_verifying",
+        "run_id",
+    )
+
+    def __init__(self, run: StoredRun, environment: Environment, inner: Runtime | None) -> None:
         super().__init__(inner)
         self.run_id = run.start.run_id
         self.is_closing = False
@@ -70,18 +77,17 @@ class Recorder(Runtime):
         """Whether the run is only replayed, up to where something would be executed."""
         self.aborted_by: Exception | None = None
         """What ended the run from inside, whatever its own code made of that."""
-        self.on_idle: Callable[[bool], None] = lambda is_idle: None
-        """Is told when there is nothing left to do but wait, and when there is again."""
+        self._on_idle = environment.on_idle
         self._busy = 0
         self._waits: list[Wait] = []
-        self._journal = journal
+        self._journal = environment.journal
         self._run_key = run.key
-        self._codec = codec
-        self._blobs = blobs
+        self._codec = environment.codec
+        self._blobs = environment.blobs
         self._like = run.start.digest
         self._history = History(())
-        self._data = DataLog((), codec)
-        self._durability = durability
+        self._data = DataLog((), self._codec)
+        self._durability = environment.durability
         self._noted: list[Awaitable[None]] = []
         self._held_back: list[Record] = []
         self._put_off: list[Record] = []
@@ -103,7 +109,8 @@ class Recorder(Runtime):
 
     async def flush(self) -> None:
         """Wait until everything that was recorded is on disk."""
-        self._note_put_off()
+        if self._put_off:
+            self._note_put_off()
         for record in self._held_back:
             self._noted.append(self._appended(record))
         self._held_back.clear()
@@ -201,12 +208,12 @@ class Recorder(Runtime):
         """Do more than wait: what does is not let go of."""
         self._busy += 1
         if self._waits:
-            self.on_idle(False)
+            self._on_idle(self, False)
 
     def _end_work(self) -> None:
         self._busy -= 1
         if self._waits and not self._busy:
-            self.on_idle(True)
+            self._on_idle(self, True)
 
     def _not_written(self, error: JournalError) -> Abort:
         # Not the step's failure: nothing may be retried, or go on, that is not recorded.

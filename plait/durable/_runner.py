@@ -16,15 +16,14 @@ from plait.durable._journal import Journal
 from plait.durable._postgres import PostgresJournal
 from plait.durable._sqlite import SqliteJournal
 from plait.durable._starts import Starts
-from plait.primitives._decorators import as_primitive
 from plait.primitives._step import tags
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
     from types import TracebackType
 
+    from plait.durable._environment import Durability
     from plait.durable._queues import Queue
-    from plait.durable._recorder import Durability
     from plait.durable._schedules import Schedule
     from plait.primitives import WorkflowPrimitive
 
@@ -119,9 +118,9 @@ class DurableRunner(Starts):
         )
         super().__init__(executor, known, limits)
         for workflow in workflows:
-            self._register(as_primitive(workflow))
+            self._register(workflow)
         for event, listening in (listeners or {}).items():
-            self._listeners[event] = [self._register(as_primitive(each)) for each in listening]
+            self._listeners[event] = [self._register(each) for each in listening]
         self._schedules = tuple(schedules)
         for schedule in self._schedules:
             self._register(schedule.workflow)

@@ -30,7 +30,8 @@ from plait.primitives._reduce import Mapped
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine
 
-    from plait.durable._journal import Record
+    from plait.durable._environment import Environment
+    from plait.durable._journal import Record, StoredRun
     from plait.primitives import Runtime, WorkflowContext, WorkflowPrimitive
 
 In = TypeVar("In")
@@ -46,13 +47,14 @@ _FOLDED_BYTES = 1 << 18
 class DurableRuntime(ImperativeCalls):
     """Executes one run."""
 
-    executed = 0
-    """How many nodes were executed in earnest and recorded."""
-    capabilities: frozenset[str] = frozenset()
-    """What its runner has that steps may need."""
+    __slots__ = ("__weakref__", "_inputs", "capabilities", "executed")
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
+    def __init__(self, run: StoredRun, environment: Environment, inner: Runtime | None) -> None:
+        super().__init__(run, environment, inner)
+        self.capabilities = environment.capabilities
+        """What its runner has that steps may need."""
+        self.executed = 0
+        """How many nodes were executed in earnest and recorded."""
         self._inputs: dict[str, bytes | None] = {}
 
     def perform(
@@ -335,11 +337,11 @@ class DurableRuntime(ImperativeCalls):
         if primitive.children or not primitive._is_leaf:
             # What had finished in it has changed the data, and may have to be undone.
             again = partial(super().perform, primitive, execute, input_data, context)
-            self._cut_off.add(context.path)
+            self._cut_off[context.path] = None
             try:
                 await backend().shielded(partial(self._until_settled, again))
             finally:
-                self._cut_off.discard(context.path)
+                self._cut_off.pop(context.path, None)
         await anyio.sleep_forever()
 
     async def _until_settled(self, call: Callable[[], Coroutine[Any, Any, Any]]) -> None:

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import math
 from datetime import timedelta
-from secrets import token_hex
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from plait.durable._again import Reruns
 from plait.durable._errors import RunConflictError
+from plait.durable._ids import RandomIds
 from plait.durable._journal import NewRun
-from plait.durable._known import known_as
 from plait.durable._run import Run
 from plait.primitives import _ambient
-from plait.primitives._decorators import as_primitive
 from plait.primitives._encoding import encode
 
 if TYPE_CHECKING:
@@ -23,7 +22,8 @@ if TYPE_CHECKING:
 
     from plait.durable._executor import Executor
     from plait.durable._journal import StoredRun
-    from plait.primitives import WorkflowPrimitive
+    from plait.durable._runtime import DurableRuntime
+    from plait.primitives import WorkflowContext, WorkflowPrimitive
 
 In = TypeVar("In")
 Out = TypeVar("Out")
@@ -45,7 +45,8 @@ class Starts(Reruns):
         queues: Collection[str],
     ) -> None:
         super().__init__(executor, workflows)
-        self._listeners: dict[str, list[WorkflowPrimitive[Any, Any]]] = {}
+        self._listeners: dict[str, list[str]] = {}
+        self._ids = RandomIds()
         self._queues = queues
         self._task_group: anyio.abc.TaskGroup | None = None
 
@@ -85,30 +86,28 @@ class Starts(Reruns):
             JournalError: The journal cannot be written.
         """
         self._check_entered()
-        workflow = self._register(as_primitive(workflow))
+        name = self._register(workflow)
         seconds = delay.total_seconds() if isinstance(delay, timedelta) else delay
         self._check_start(run_id, queue, seconds)
 
-        async def create(unique: str) -> Run[Any]:
-            new = await self._new_run(
-                workflow,
-                input_data,
-                run_id or unique,
-                data,
-                metadata,
-                correlation_id,
-                queue=queue,
-                priority=priority,
-                delay=seconds,
-            )
-            ((stored, is_new),) = await self._journal.create([new])
-            return await self._started(stored, workflow, input_data, is_new=is_new)
-
         inside = self._inside()
+        create = partial(
+            self._create,
+            name,
+            input_data,
+            run_id,
+            data,
+            metadata,
+            correlation_id,
+            queue,
+            priority,
+            seconds,
+            inside,
+        )
         if inside is None:
-            return await create(token_hex(16))
+            return await create(self._ids.draw())
         runtime, context = inside
-        digest = runtime._digest((known_as(workflow), input_data))
+        digest = runtime._digest((name, input_data))
         unique, run = await runtime.once("start", digest, create, context)
         if run is None:
             # It was started before; its workflow may be known to this runner only now.
@@ -168,22 +167,23 @@ class Starts(Reruns):
             raise ValueError(msg)
 
         def ids(unique: str) -> list[str]:
-            return [f"{event}:{event_id or unique}:{known_as(workflow)}" for workflow in listening]
+            return [f"{event}:{event_id or unique}:{name}" for name in listening]
+
+        inside = self._inside()
 
         async def create(unique: str) -> list[Run[Any]]:
             new = [
-                await self._new_run(workflow, payload, run_id)
-                for workflow, run_id in zip(listening, ids(unique), strict=True)
+                await self._new_run(name, payload, run_id, inside=inside)
+                for name, run_id in zip(listening, ids(unique), strict=True)
             ]
             created = await self._journal.create(new)
             return [
-                await self._started(stored, workflow, payload, is_new=is_new)
-                for workflow, (stored, is_new) in zip(listening, created, strict=True)
+                await self._started(stored, name, payload, is_new=is_new)
+                for name, (stored, is_new) in zip(listening, created, strict=True)
             ]
 
-        inside = self._inside()
         if inside is None:
-            return await create(token_hex(16))
+            return await create(self._ids.draw())
         runtime, context = inside
         digest = runtime._digest((event, payload))
         unique, runs = await runtime.once("publish", digest, create, context)
@@ -207,9 +207,38 @@ class Starts(Reruns):
             msg = f"there is no queue {queue!r}; those of queues= are {known}"
             raise ValueError(msg)
 
+    async def _create(
+        self,
+        workflow: str,
+        input_data: object,
+        run_id: str | None,
+        data: Mapping[str, Any] | None,
+        metadata: Mapping[str, Any] | None,
+        correlation_id: str | None,
+        queue: str | None,
+        priority: int,
+        delay: float,
+        inside: tuple[DurableRuntime, WorkflowContext] | None,
+        unique: str,
+    ) -> Run[Any]:
+        new = await self._new_run(
+            workflow,
+            input_data,
+            run_id or unique,
+            data,
+            metadata,
+            correlation_id,
+            queue=queue,
+            priority=priority,
+            delay=delay,
+            inside=inside,
+        )
+        ((stored, is_new),) = await self._journal.create([new])
+        return await self._started(stored, workflow, input_data, is_new=is_new)
+
     async def _new_run(
         self,
-        workflow: WorkflowPrimitive[Any, Any],
+        workflow: str,
         input_data: object,
         run_id: str,
         data: Mapping[str, Any] | None = None,
@@ -219,22 +248,26 @@ class Starts(Reruns):
         queue: str | None = None,
         priority: int = 0,
         delay: float = 0,
+        inside: tuple[DurableRuntime, WorkflowContext] | None,
     ) -> NewRun:
         await self._executor.leased()
-        inside, parent = self._inside(), self._inside(of_this_journal=True)
+        parent: str | None = None
         if inside is not None:
-            correlation_id = correlation_id or inside[1].correlation_id
-        shared = {
-            "data": dict(data or {}),
-            "metadata": dict(metadata or {}),
-            "correlation_id": correlation_id or token_hex(16),
-        }
-        if (runtime := _ambient.runtime()) is not None:
-            shared["origin"] = runtime.carrier()
+            runtime, context = inside
+            parent = runtime.run_id if self._is_of_this_journal(runtime) else None
+            correlation_id = correlation_id or context.correlation_id
+        # What is not given takes no room in the journal.
+        shared: dict[str, Any] = {"correlation_id": correlation_id or self._ids.draw()}
+        if data:
+            shared["data"] = dict(data)
+        if metadata:
+            shared["metadata"] = dict(metadata)
+        if (observed := _ambient.runtime()) is not None:
+            shared["origin"] = observed.carrier()
         created = self._timestamp()
         return NewRun(
             run_id=run_id,
-            workflow=known_as(workflow),
+            workflow=workflow,
             digest=self._codec.digest(input_data),
             payload=await self._blobs.put(self._codec.encode(input_data)),
             context=self._codec.encode(shared),
@@ -243,25 +276,20 @@ class Starts(Reruns):
             due=created + delay if delay > 0 else None,
             queue=queue,
             priority=priority,
-            parent=None if parent is None else parent[0].run_id,
+            parent=parent,
         )
 
     async def _started(
-        self,
-        stored: StoredRun,
-        workflow: WorkflowPrimitive[Any, Any],
-        input_data: object,
-        *,
-        is_new: bool,
+        self, stored: StoredRun, workflow: str, input_data: object, *, is_new: bool
     ) -> Run[Any]:
         """A run that was created, or found: as its caller holds it."""
         start = stored.start
         if is_new:
             if stored.is_claimed:
-                return Run(self, start.run_id, self._executor.launch(stored, []).ending)
+                return Run(self, start.run_id, self._executor.launch(stored, ()).ending)
             self._executor.nudge()
             return Run(self, start.run_id, None)
-        is_same = start.workflow == known_as(workflow)
+        is_same = start.workflow == workflow
         if not is_same or self._codec.digest(input_data, start.digest) != start.digest:
             what = "input" if is_same else "workflow"
             msg = (

@@ -18,11 +18,8 @@ from plait.primitives._errors import Abort
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine, Generator, Sequence
 
-    from plait.durable._blobs import Blobs
-    from plait.durable._codec import Codec
-    from plait.durable._journal import Journal, StoredRun
-    from plait.durable._recorder import Durability
-    from plait.durable._topics import Topics
+    from plait.durable._environment import Environment
+    from plait.durable._journal import StoredRun
     from plait.primitives import Runtime, WorkflowContext
 
 T = TypeVar("T")
@@ -37,12 +34,25 @@ _CANCELLED = "#cancelled"
 
 
 class Waits(Recorder):
-    """What a run waits for, and whether it does anything else meanwhile.
+    """What a run waits for, and whether it does anything else meanwhile."""
 
-    Args:
-        topics: Tells of news.
-        spawn: Begins a task that outlives the run's own.
-    """
+    __slots__ = (
+        "_cut_off",
+        "_deadlines",
+        "_given_up",
+        "_is_earnest",
+        "_is_stopped",
+        "_is_told_time",
+        "_shields",
+        "_spawn",
+        "_stuck_since",
+        "_topics",
+        "failures",
+        "is_cancelled",
+        "is_new",
+        "replayed",
+        "stop",
+    )
 
     if TYPE_CHECKING:
 
@@ -50,39 +60,26 @@ class Waits(Recorder):
             """The path of the call that this task made before, in the code of a node."""
             ...
 
-    replayed = 0
-    """How many nodes were handed back from the journal."""
-
-    def __init__(
-        self,
-        journal: Journal,
-        run: StoredRun,
-        codec: Codec,
-        blobs: Blobs,
-        inner: Runtime | None,
-        *,
-        topics: Topics,
-        spawn: Callable[[Callable[[], Coroutine[Any, Any, None]]], None],
-        durability: Durability = "sync",
-    ) -> None:
-        super().__init__(journal, run, codec, blobs, inner, durability=durability)
-        # Who cancels the program does not cancel its runs: their runner lets go of them.
-        self.stop = anyio.CancelScope(shield=True)
+    def __init__(self, run: StoredRun, environment: Environment, inner: Runtime | None) -> None:
+        super().__init__(run, environment, inner)
+        self.stop = anyio.CancelScope()
         """What the run is executed in."""
         self.is_cancelled = run.is_cancelled
         self.is_new = False
         """Whether nothing is recorded of it."""
         self.failures: list[str] = []
         """Where the failures happened that nothing has handled so far, sorted."""
-        self._topics = topics
-        self._spawn = spawn
+        self.replayed = 0
+        """How many nodes were handed back from the journal."""
+        self._topics = environment.topics
+        self._spawn = environment.spawn
         self._is_stopped = False
         self._is_earnest = False
         self._stuck_since: tuple[int, float] | None = None
         self._deadlines: list[Wait] = []
         self._given_up: list[tuple[str, tuple[str, ...]]] = []
-        self._shields: set[anyio.CancelScope] = set()
-        self._cut_off: set[str] = set()
+        self._shields: dict[anyio.CancelScope, None] = {}
+        self._cut_off: dict[str, None] = {}
         """The nodes that are executed again up to where they were cancelled."""
         self._is_told_time = False
         """Whether code was told a time, or gave something up, and that is perhaps not on disk."""
@@ -105,13 +102,13 @@ class Waits(Recorder):
         async def until_let_go() -> T:
             results: list[T] = []
             with anyio.CancelScope() as scope:
-                self._shields.add(scope)
+                self._shields[scope] = None
                 if self.is_closing:
                     scope.cancel()
                 try:
                     results.append(await call())
                 finally:
-                    self._shields.discard(scope)
+                    del self._shields[scope]
             if not results:
                 raise self._abort(suspended(self.run_id))
             return results[0]
@@ -252,13 +249,13 @@ class Waits(Recorder):
     def _waiting(self, *waits: Wait) -> Generator[None, None, None]:
         self._waits.extend(waits)
         if not self._busy:
-            self.on_idle(True)
+            self._on_idle(self, True)
         try:
             yield
         finally:
             for wait in waits:
                 self._waits.remove(wait)
-            self.on_idle(not self._busy and bool(self._waits))
+            self._on_idle(self, not self._busy and bool(self._waits))
 
     @contextmanager
     def _giving_up(self, path: str) -> Generator[None, None, None]:

@@ -41,7 +41,7 @@ class Run:
         self.correlation_id = correlation_id
         self.workflow_id = workflow_id
         self.data = {} if data is None else data
-        self.metadata = _NO_METADATA if metadata is None else MappingProxyType(dict(metadata))
+        self.metadata = MappingProxyType(dict(metadata)) if metadata else _NO_METADATA
         self.parent_span = parent_span
         self.run_id: str | None = None
         self.randoms: dict[str, Random] = {}

@@ -41,6 +41,8 @@ class Runtime:
         inner: The runtime to go on with, or None for the event loop itself.
     """
 
+    __slots__ = ("inner",)
+
     def __init__(self, inner: Runtime | None = None) -> None:
         self.inner = inner
 

@@ -12,7 +12,6 @@ from starlette.responses import Response
 
 from plait.durable import JournalError, RunInfo
 from plait.durable._journal import ENDED, RunStatus
-from plait.durable._known import known_as
 from plait.durable._timeline import tree_of
 from plait.primitives import Failure, Success
 from plait.server._models import (
@@ -144,7 +143,7 @@ async def publish(call: Call) -> Response:
     key = idempotency_key(call)
     given = await call.body()
     _refuse_draining(call)
-    payload = checked_input(call, known_as(listening[0]), given)
+    payload = checked_input(call, listening[0], given)
     started = await call.runner.publish(name, payload, event_id=key)
     return reply(Published(run_ids=[run.run_id for run in started]), 202)
 

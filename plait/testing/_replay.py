@@ -86,7 +86,7 @@ async def assert_replays(
             durability="sync",
         )
         async with anyio.create_task_group() as tasks:
-            executor._task_group = tasks
+            executor.spawn_in(tasks)
             try:
                 for run in stored:
                     found = await verify(executor, run, await around.journal.records(run.key))

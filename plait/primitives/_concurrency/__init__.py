@@ -92,10 +92,10 @@ class Backend(Protocol):
     def spawner(
         self, group: TaskGroup
     ) -> Callable[[Callable[..., Coroutine[Any, Any, None]], Any], None]:
-        """Begins tasks which nobody waits for, and which see to their own cancelling.
+        """Begins tasks which nobody waits for, and which no scope around the group cancels.
 
         Args:
-            group: Fails where one of them does.
+            group: Fails where one of them does, and lasts as long as they do.
         """
         ...
 

@@ -94,10 +94,14 @@ def call_soon() -> Callable[[Callable[[], None]], None]:
 
 
 def spawner(group: TaskGroup) -> Callable[[Callable[..., Coroutine[Any, Any, None]], Any], None]:
-    """Begins tasks which nobody waits for; the group fails where one of them does."""
+    """Begins tasks that no scope cancels; the group fails where one of them does."""
+
+    async def uncancelled(call: Callable[..., Coroutine[Any, Any, None]], argument: Any) -> None:
+        with anyio.CancelScope(shield=True):
+            await call(argument)
 
     def spawn(call: Callable[..., Coroutine[Any, Any, None]], argument: Any) -> None:
-        group.start_soon(call, argument)
+        group.start_soon(uncancelled, call, argument)
 
     return spawn
 

@@ -97,8 +97,8 @@ def call_soon() -> Callable[[Callable[[], None]], object]:
 
 
 def spawner(group: TaskGroup) -> Callable[[Callable[..., Coroutine[Any, Any, None]], Any], None]:
-    """Begins tasks which nobody waits for; the group fails where one of them does."""
-    loop = asyncio.get_running_loop()
+    """Begins tasks that no scope cancels; the group fails where one of them does."""
+    loop, context = asyncio.get_running_loop(), copy_context()
     tasks: set[asyncio.Task[None]] = set()
 
     def ended(task: asyncio.Task[None]) -> None:
@@ -110,7 +110,7 @@ def spawner(group: TaskGroup) -> Callable[[Callable[..., Coroutine[Any, Any, Non
         # Not by the group: what it keeps of each task costs more than the task.
         task = loop.create_task(call(argument))
         tasks.add(task)
-        task.add_done_callback(ended)
+        task.add_done_callback(ended, context=context)
 
     return spawn
 

@@ -76,7 +76,7 @@ class Executor:
         self.workflows = workflows
         self._queues = queues
         self._suspend_after = suspend_after
-        self._durability = durability
+        self._durability: Durability = durability
         self._capabilities = capabilities
         self._max_running = max_running
         self._taken = 0

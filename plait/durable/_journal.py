@@ -80,8 +80,7 @@ class Wait(NamedTuple):
     until: float | None
 
 
-@dataclass(frozen=True, slots=True)
-class NewRun:
+class NewRun(NamedTuple):
     """What a run is started with.
 
     Attributes:
@@ -111,8 +110,7 @@ class NewRun:
     parent: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class StoredRun:
+class StoredRun(NamedTuple):
     """What the journal knows of one run.
 
     Attributes:

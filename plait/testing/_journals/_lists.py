@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import anyio
@@ -112,7 +111,7 @@ class Pruning(Suite):
         assert [run.start.run_id for run in await journal.list(RunQuery())] == ["running"]
 
     async def test_payloads_are_found_wherever_they_are_kept(self, journal: Journal) -> None:
-        ((stored, _),) = await journal.create([replace(new(), payload=b"ref:input")])
+        ((stored, _),) = await journal.create([new()._replace(payload=b"ref:input")])
         key = stored.key
         await journal.append(record(key, "flow/1", b"ref:record", data=b"ref:data"))
         await journal.append(record(key, "flow/2", b"other", data=None))

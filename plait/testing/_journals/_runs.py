@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING
 from unittest.mock import ANY
 
@@ -62,7 +61,7 @@ class Runs(Suite):
             for number in range(10):
                 tasks.start_soon(create, two[number % 2], number)
         assert sorted(news) == [False] * 9 + [True]
-        assert await find(two[0]) == replace(await find(two[1]), is_claimed=ANY)
+        assert await find(two[0]) == (await find(two[1]))._replace(is_claimed=ANY)
 
     async def test_many_that_create_runs_at_once_have_each_its_own(self, journal: Journal) -> None:
         made: dict[int, tuple[str, bool]] = {}

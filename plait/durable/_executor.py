@@ -190,9 +190,8 @@ class Executor:
             self.nudge()
 
     async def leased(self) -> None:
-        """Wait for a new lease, where this runner knows that it has lost its own."""
-        if self.lost_lease is not None:
-            await self._renewed.wait()
+        """Wait for a new lease in place of the one that was lost."""
+        await self._renewed.wait()
 
     async def _begin_anew(self) -> None:
         """Go on with a new lease, once nothing of what was begun with the old one can write."""

@@ -178,7 +178,7 @@ class Starts(Reruns):
             ]
             created = await self._journal.create(new)
             return [
-                await self._started(stored, name, payload, is_new=is_new)
+                self._begun(stored) if is_new else await self._found(stored, name, payload)
                 for name, (stored, is_new) in zip(listening, created, strict=True)
             ]
 
@@ -234,7 +234,7 @@ class Starts(Reruns):
             inside=inside,
         )
         ((stored, is_new),) = await self._journal.create([new])
-        return await self._started(stored, workflow, input_data, is_new=is_new)
+        return self._begun(stored) if is_new else await self._found(stored, workflow, input_data)
 
     async def _new_run(
         self,
@@ -250,7 +250,8 @@ class Starts(Reruns):
         delay: float = 0,
         inside: tuple[DurableRuntime, WorkflowContext] | None,
     ) -> NewRun:
-        await self._executor.leased()
+        if self._executor.lost_lease is not None:
+            await self._executor.leased()
         parent: str | None = None
         if inside is not None:
             runtime, context = inside
@@ -279,16 +280,20 @@ class Starts(Reruns):
             parent=parent,
         )
 
-    async def _started(
-        self, stored: StoredRun, workflow: str, input_data: object, *, is_new: bool
-    ) -> Run[Any]:
-        """A run that was created, or found: as its caller holds it."""
+    def _begun(self, stored: StoredRun) -> Run[Any]:
+        """A run that was created now, as its caller holds it."""
+        if stored.is_claimed:
+            return Run(self, stored.start.run_id, self._executor.launch(stored, ()).ending)
+        self._executor.nudge()
+        return Run(self, stored.start.run_id, None)
+
+    async def _found(self, stored: StoredRun, workflow: str, input_data: object) -> Run[Any]:
+        """A run that there was already, as its caller holds it.
+
+        Raises:
+            RunConflictError: It was started with something else.
+        """
         start = stored.start
-        if is_new:
-            if stored.is_claimed:
-                return Run(self, start.run_id, self._executor.launch(stored, ()).ending)
-            self._executor.nudge()
-            return Run(self, start.run_id, None)
         is_same = start.workflow == workflow
         if not is_same or self._codec.digest(input_data, start.digest) != start.digest:
             what = "input" if is_same else "workflow"

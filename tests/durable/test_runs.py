@@ -44,9 +44,14 @@ async def test_a_run_goes_by_the_id_that_it_is_given(journal):
 
 
 async def test_a_run_without_an_id_gets_a_new_one(journal):
+    @step
+    async def correlation_id(_, context: WorkflowContext):
+        return context.correlation_id
+
     async with DurableRunner(journal) as runner:
-        runs = [await runner.start(greet, "ada") for _ in range(3)]
-    assert len({run.run_id for run in runs}) == 3
+        runs = [await runner.start(correlation_id, None) for _ in range(200)]
+        ids = {run.run_id for run in runs} | {await run.result() for run in runs}
+    assert len(ids) == 400
 
 
 async def test_a_run_counts_the_nodes_that_it_executed(journal):

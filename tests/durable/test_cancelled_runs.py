@@ -6,7 +6,7 @@ from interruption import Gate
 from waiting import runner_of, until, until_status, until_waiting
 
 from plait import ParallelPrimitive, SignalPrimitive, WorkflowContext, step, workflow
-from plait.durable import Queue, RunCancelledError, RunNotFoundError
+from plait.durable import Queue, RunCancelledError, RunNotFoundError, SqliteJournal
 
 pytestmark = pytest.mark.anyio
 
@@ -301,3 +301,45 @@ async def test_many_runs_are_cancelled_at_the_same_time(journal, careful, done):
         for run in runs:
             await cancelled(run)
     assert done.count("reserve") == done.count("release") == done.count("notify")
+
+
+@pytest.fixture
+def ending(monkeypatch):
+    """Holds up what ends a run in the journal; tells when it has come to that."""
+    gate, finish = Gate(), SqliteJournal.finish
+
+    async def finish_late(self, *arguments):
+        await gate(None)
+        await finish(self, *arguments)
+
+    monkeypatch.setattr(SqliteJournal, "finish", finish_late)
+    return gate
+
+
+async def test_who_cancels_a_run_whose_end_is_being_recorded_comes_too_late(journal, ending):
+    async with runner_of(journal) as runner:
+        run = await runner.start(step(str), 42, run_id="run")
+        await ending.reached.wait()
+        await run.cancel()
+        execution = runner._executor.executions["run"]
+        await until(lambda: execution.runtime.is_cancelled)
+        ending.open()
+        assert await run.result() == "42"
+        assert (await run.info()).status == "completed"
+
+
+async def test_a_program_that_is_cancelled_waits_for_an_end_that_is_being_recorded(journal, ending):
+    async def stop():
+        await ending.reached.wait()
+        program.cancel()
+        await anyio.wait_all_tasks_blocked()
+        ending.open()
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(stop)
+        with anyio.CancelScope() as program:
+            async with runner_of(journal) as runner:
+                await runner.start(step(str), 42, run_id="run")
+                await anyio.sleep_forever()
+    async with runner_of(journal) as runner:
+        assert (await runner.info("run")).status == "completed"

@@ -3,6 +3,7 @@
 import anyio
 import pytest
 from interruption import fail
+from waiting import until
 
 from plait import WorkflowContext, step, workflow
 from plait.durable import DurableRunner, JournalError, JsonCodec, RunCancelledError
@@ -114,3 +115,18 @@ async def test_a_completed_run_that_would_end_otherwise_does_not_fit(journal, ch
         found = await runner.verify("run")
     assert not found.fits
     assert message in str(found.error)
+
+
+async def test_a_run_that_has_waited_is_verified_beside_one_that_waits(journal):
+    @workflow
+    async def rest(_: None, context: WorkflowContext) -> str:
+        await context.sleep(0.01)
+        return await context.wait_for("wake", str)
+
+    async with DurableRunner(journal, workflows=[rest]) as runner:
+        run = await runner.start(rest, None, run_id="run")
+        await until(lambda: "wake" in runner._executor.awaited["rest"])
+        found = await runner.verify("run")
+        assert (found.fits, found.stopped_at) == (True, "rest/#signal:wake")
+        await run.signal("wake", "at once")
+        assert await run.result() == "at once"

@@ -84,7 +84,7 @@ async def test_leaving_waits_for_the_runs_that_are_under_way(journal):
     ):
         for number, work in enumerate(works):
             await runner.start(work, number, queue="two" if number < 2 else None)
-        await gate.reached.wait()
+        await until(lambda: len(runner._executor.executions) == 3)
         tasks.start_soon(open_later)
     assert sorted(done) == [0, 1, 2]
 

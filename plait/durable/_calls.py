@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import anyio
 
+from plait.durable._entities import Entities
 from plait.durable._errors import WorkflowChangedError
 from plait.durable._history import call_digest, name_of
 from plait.durable._journal import Kind
-from plait.durable._messages import Messages
 from plait.durable._waits import let_others_go_on
 from plait.primitives._frame import Numbered
 
@@ -65,7 +65,7 @@ class _Place(NamedTuple):
 _last_call: ContextVar[_Call | None] = ContextVar("plait_last_call", default=None)
 
 
-class ImperativeCalls(Messages):
+class ImperativeCalls(Entities):
     """Gives each call that imperative code makes the place that it had before."""
 
     if TYPE_CHECKING:

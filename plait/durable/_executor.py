@@ -16,7 +16,7 @@ from plait.durable._errors import JournalError, LeaseLostError, RunCancelledErro
 from plait.durable._execution import Execution, abort_in, current_run
 from plait.durable._recorder import suspended
 from plait.durable._runtime import DurableRuntime
-from plait.durable._topics import Topics, end_topic, needs_in
+from plait.durable._topics import Topics, end_topic, needs_in, turn_topic
 from plait.primitives import Failure, Outcome, _ambient, failed_path
 from plait.primitives._concurrency import backend
 from plait.primitives._context import current_context
@@ -81,7 +81,7 @@ class Executor:
         self._max_running = max_running
         self._taken = 0
         self._claiming = anyio.Lock()
-        self.topics = Topics()
+        self.topics = Topics(self.nudge)
         self.executions: dict[str, Execution] = {}
         self._idle: dict[Execution, float] = {}
         self._is_to_claim = True
@@ -165,6 +165,8 @@ class Executor:
                     return None
                 for stored, records in claimed.runs:
                     self._take(stored, records)
+                for turn in claimed.turns:
+                    self.topics.publish(turn_topic(turn))
                 if self._taken >= self._max_running:
                     # One that ends has it looked again.
                     return None
@@ -294,8 +296,8 @@ class Executor:
         await self.journal.finish(execution.stored.key, status, payload, failures, self.timestamp())
         execution.ending.outcome = outcome
         if failures:
-            # It may have held entities; what it had is free now.
-            self.topics.publish_all()
+            # It may have held entities: who is next for them is told by a claim.
+            self.nudge()
 
     async def _stopped(self, execution: Execution) -> None:
         """Keep that a run was cancelled, or what it waits for out of memory."""

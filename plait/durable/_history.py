@@ -52,17 +52,6 @@ class History(dict[str, "Record"]):
             self._sorted = sorted(self)
         return path in self or any(part.start < part.stop for part in below(self._sorted, path))
 
-    def held(self, what: str, until: str) -> dict[str, str]:
-        """The paths of what was taken and not given back, by what was taken."""
-        return {
-            "entity:" + path.partition(what)[2]: path
-            for path, record in self.items()
-            if what in path
-            and record.kind == Kind.VALUE
-            and not path.endswith(until)
-            and path + until not in self
-        }
-
     def is_passed_on(self, path: str) -> bool:
         """Whether another wait got the signal that the one at a path had taken."""
         taker = path.encode()

@@ -19,6 +19,8 @@ from typing import (
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 
+    from plait.durable._turns import Turn
+
 T = TypeVar("T")
 
 RunStatus: TypeAlias = Literal["queued", "running", "waiting", "completed", "failed", "cancelled"]
@@ -70,7 +72,7 @@ class Wait(NamedTuple):
     Attributes:
         path: Where it waits: the path of a node.
         topic: What wakes it: `signal:RUN_ID:NAME`, `event:RUN_ID:NAME`, `run:RUN_ID` (that run has
-            ended) or `entity:KIND:KEY` (nobody has it); empty for a wait that only time ends.
+            ended) or `entity:KIND:KEY` (it is its turn); empty for a wait that only time ends.
             `needs:TAG,TAG` is for a runner that has these tags, sorted, and wakes nobody else.
         until: When the wait ends by itself, in seconds since the epoch; None where it does not.
     """
@@ -145,10 +147,12 @@ class Claimed(NamedTuple):
         runs: Each with its records, in the order they were written.
         next_due: When the next one is due, in seconds since the epoch; None where none is known,
             or the ones that are due wait for room in their queue.
+        turns: For whom of the runs that the runner executes an entity is, or was, kept.
     """
 
     runs: Sequence[tuple[StoredRun, Sequence[Record]]]
     next_due: float | None
+    turns: Sequence[Turn] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -268,7 +272,8 @@ class Journal(Protocol):
         Due is what waits for nothing but its time or was woken, and what is first in a queue that
         has room; a queue that is not among `queues` has no limits. In a queue, what has begun
         before goes first, then the highest priority, then what came first. What waits for a runner
-        with tags is due for one that has them all.
+        with tags is due for one that has them all. An entity that was kept for one for too long is
+        kept for the next.
 
         Args:
             workflows: The names of the workflows that the runner can execute.
@@ -286,7 +291,10 @@ class Journal(Protocol):
     async def finish(
         self, key: int, status: RunStatus, outcome: bytes, failures: Sequence[str], now: float
     ) -> None:
-        """Keep how a run ended, wake those that wait for it, and release what it holds."""
+        """Keep how a run ended, wake those that wait for it, and release what it holds.
+
+        It stands in no line any more; who is next for an entity that it had is told by a claim.
+        """
         ...
 
     async def reopen(self, key: int, now: float) -> bool:
@@ -355,19 +363,31 @@ class Journal(Protocol):
         """The value of a run's event, where it has been set."""
         ...
 
-    async def acquire(self, kind: str, key: str, record: Record) -> tuple[bytes] | None:
+    async def acquire(self, kind: str, key: str, record: Record, now: float) -> tuple[bytes] | None:
         """Let a run have an entity, and keep its state as the record's payload.
 
         Returns:
-            The state, empty where there is none yet, in a tuple of one; None where another run has
-            it.
+            The state, empty where there is none yet, in a tuple of one. None where it is had, or
+            others come first: the run's wait at the record's path stands in line from then on, or
+            keeps the place that it has.
         """
         ...
 
     async def release(
         self, kind: str, key: str, state: bytes | None, record: Record, now: float
-    ) -> None:
-        """Let go of an entity, with its new state unless that is None; wake those that wait."""
+    ) -> Turn | None:
+        """Let go of an entity, with its new state unless that is None.
+
+        It is kept for the one who has waited longest, whose run is woken. Returns who that is.
+        """
+        ...
+
+    async def withdraw(self, kind: str, key: str, turn: Turn, now: float) -> Turn | None:
+        """Leave the line for an entity, or let go of it unchanged where it has come to that.
+
+        Nothing is recorded, and nothing happens where it is so already. Returns who is next, where
+        that was not so before.
+        """
         ...
 
     async def fork(self, key: int, new: NewRun, before: str | None) -> tuple[StoredRun, bool]:

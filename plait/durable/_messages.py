@@ -1,10 +1,8 @@
-"""What a run is told and tells: signals, events, other runs' ends, entities, progress."""
+"""What a run is told and tells: signals, events, other runs' ends, progress."""
 
 from __future__ import annotations
 
 from collections import deque
-from contextlib import asynccontextmanager
-from contextvars import ContextVar
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
@@ -13,15 +11,14 @@ import anyio
 from plait.durable._codec import encode_error
 from plait.durable._errors import JournalError, WorkflowChangedError
 from plait.durable._journal import Kind, Wait
-from plait.durable._topics import end_topic, entity_topic, event_topic, signal_topic
+from plait.durable._topics import end_topic, event_topic, signal_topic
 from plait.durable._waits import Waits
 from plait.primitives import Failure, StepTimeoutError, Success
 from plait.primitives._concurrency import DeadlineExceededError
 from plait.primitives._outside import SignalPayloadError, checked_payload
-from plait.primitives._references import full_name
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
+    from collections.abc import Awaitable, Callable, Mapping, Sequence
 
     from plait.durable._environment import Environment
     from plait.durable._journal import Record, StoredRun
@@ -35,9 +32,6 @@ _PROGRESS_SECONDS = 0.5
 
 _GIVEN_UP = "#given up"
 """Ends the path of what says that a signal which was taken is another wait's."""
-
-_held: ContextVar[tuple[str, ...]] = ContextVar("plait_entities", default=())
-"""The entities that the code which is asked now holds."""
 
 
 class _Taken(NamedTuple):
@@ -55,13 +49,12 @@ class _Taken(NamedTuple):
 class Messages(Waits):
     """What a run and the world outside say to each other."""
 
-    __slots__ = ("_awaited", "_handed_back", "_holders", "_is_saying", "_said")
+    __slots__ = ("_awaited", "_handed_back", "_is_saying", "_said")
 
     def __init__(self, run: StoredRun, environment: Environment, inner: Runtime | None) -> None:
         super().__init__(run, environment, inner)
         self._awaited = environment.awaited[run.start.workflow]
         self._handed_back: dict[str, deque[_Taken]] = {}
-        self._holders: dict[str, str] | None = None
         self._said: dict[str, Any] | None = None
         self._is_saying = False
 
@@ -190,34 +183,6 @@ class Messages(Waits):
             self._note(self._record(path, Kind.VALUE, digest=digest))
         return unique, result
 
-    @asynccontextmanager
-    async def entity(
-        self, kind: type[T], key: str, default: Callable[[], T], context: WorkflowContext
-    ) -> AsyncGenerator[T, None]:
-        """Hold an entity, of which nobody else is the holder meanwhile."""
-        name = full_name(kind)
-        topic = entity_topic(name, key)
-        if topic in _held.get():
-            msg = f"{kind.__qualname__} {key!r} is held by this code already"
-            raise RuntimeError(msg)
-        path = self._own_place(context, "entity", f"{name}:{key}")
-        with self._giving_up(path):
-            payload = await self._acquired(name, key, path, context)
-        state: T = self._decoded(path, payload) if payload else default()
-        before = _held.get()
-        _held.set((*before, topic))
-        changed: bytes | None = None
-        try:
-            yield state
-            changed = self._codec.encode(state)
-        except BaseException:
-            self._failed_at(path, context)
-            raise
-        finally:
-            _held.set(before)
-            if not self.is_closing:
-                await self._let_go(name, key, path, changed)
-
     def report(
         self, event: str, attributes: Mapping[str, Attribute], context: WorkflowContext
     ) -> None:
@@ -331,68 +296,6 @@ class Messages(Waits):
         if isinstance(outcome, Success):
             return self._record(path, Kind.VALUE, self._codec.encode(outcome.value))
         return self._record(path, Kind.ERROR, encode_error(self._codec, outcome.error))
-
-    async def _acquired(self, name: str, key: str, path: str, context: WorkflowContext) -> bytes:
-        """The state of an entity that this run is the holder of from now on."""
-        record = self._history.get(path)
-        if record is not None and record.kind == Kind.VALUE:
-            released = self._history.get(f"{path}#released")
-            if released is not None and released.kind == Kind.CANCELLED:
-                await anyio.sleep_forever()
-            return record.payload
-        await self._given_up_again(path)
-        topic = entity_topic(name, key)
-        acquire = partial(self._acquire, name, key, path, context)
-        while not (found := await self._wait([Wait(path, topic, None)], acquire, context)):
-            # Another task of this run has it: to the journal, that is the same holder.
-            with self._topics.listening(topic) as news, self._waiting(Wait(path, "", None)):
-                await news.wait()
-        return found[0]
-
-    async def _acquire(
-        self, name: str, key: str, path: str, context: WorkflowContext
-    ) -> tuple[bytes] | tuple[()] | None:
-        topic, holders = entity_topic(name, key), self._known_holders()
-        if topic in holders:
-            return ()
-        holders[topic] = path
-        record = self._record(path, Kind.VALUE)
-        found, cancelled = await self._uninterrupted(
-            partial(self._journal.acquire, name, key, record)
-        )
-        if found is None:
-            del holders[topic]
-        if cancelled is not None:
-            if found is not None and not self.is_closing:
-                self._failed_at(path, context)
-                release = partial(self._release, name, key, path, None, Kind.CANCELLED)
-                await self._uninterrupted(release)
-            raise cancelled
-        return found
-
-    async def _let_go(self, name: str, key: str, path: str, changed: bytes | None) -> None:
-        left = f"{path}#left"
-        with self._giving_up(left):
-            await self._given_up_again(left)
-            if self._history.get(f"{path}#released") is None:
-                release = partial(self._release, name, key, path, changed)
-                _, cancelled = await self._uninterrupted(release)
-                if cancelled is not None:
-                    raise cancelled
-
-    async def _release(
-        self, name: str, key: str, path: str, state: bytes | None, kind: Kind = Kind.VALUE
-    ) -> None:
-        record = self._record(f"{path}#released", kind)
-        await self._flushed(self._journal.release(name, key, state, record, self.timestamp()))
-        self._known_holders().pop(entity_topic(name, key), None)
-        self._topics.publish(entity_topic(name, key))
-
-    def _known_holders(self) -> dict[str, str]:
-        """Which entities this run holds, and where."""
-        if self._holders is None:
-            self._holders = self._history.held("#entity:", "#released")
-        return self._holders
 
     def _failed_at(self, path: str, context: WorkflowContext) -> None:
         """Have a resumed run wait again, and not be told the same."""

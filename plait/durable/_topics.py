@@ -8,7 +8,11 @@ from typing import TYPE_CHECKING
 import anyio
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Generator
+    from collections.abc import Callable, Collection, Generator
+
+    from plait.durable._turns import Turn
+
+_TURN = "turn:"
 
 
 class News:
@@ -33,9 +37,14 @@ class News:
 
 
 class Topics:
-    """Who listens to what. The topics are those of `Wait`."""
+    """Who listens to what. The topics are those of `Wait`, and turns.
 
-    def __init__(self) -> None:
+    Args:
+        nudge: Has the journal looked at, for what waits out of memory.
+    """
+
+    def __init__(self, nudge: Callable[[], None] = lambda: None) -> None:
+        self._nudge = nudge
         self._listeners: dict[str, list[News]] = {}
 
     @contextmanager
@@ -59,9 +68,21 @@ class Topics:
             news.set()
 
     def publish_all(self) -> None:
-        """Have everybody look again: another process wrote something."""
+        """Have everybody look again: another process wrote something.
+
+        But not those who wait for their turn: of them, the journal knows which one is to look.
+        """
         for topic in self._listeners:
+            if not topic.startswith(_TURN):
+                self.publish(topic)
+
+    def pass_on(self, turn: Turn) -> None:
+        """Tell the next one in a line, also where that waits out of memory."""
+        topic = turn_topic(turn)
+        if topic in self._listeners:
             self.publish(topic)
+        else:
+            self._nudge()
 
 
 def signal_topic(run_id: str, name: str) -> str:
@@ -91,5 +112,10 @@ def needs_in(topic: str) -> frozenset[str]:
 
 
 def entity_topic(kind: str, key: str) -> str:
-    """What those who wait for an entity listen to."""
+    """What those who wait for an entity wait for."""
     return f"entity:{kind}:{key}"
+
+
+def turn_topic(turn: Turn) -> str:
+    """What one of them listens to."""
+    return f"{_TURN}{turn.run}:{turn.path}"

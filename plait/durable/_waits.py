@@ -207,11 +207,20 @@ class Waits(Recorder):
         waits: Sequence[Wait],
         take: Callable[[], Awaitable[T | None]],
         context: WorkflowContext,
+        turn: str = "",
     ) -> T | None:
-        """Wait until something can be taken; None where the time is over before."""
+        """Wait until something can be taken; None where the time is over before.
+
+        Args:
+            waits: What for.
+            take: Takes it; None where it is not there.
+            context: The node that waits.
+            turn: The topic of news that are for this one only, in place of those of the waits.
+        """
         path, _, until = waits[0]
         await self.flush()
-        with self._topics.listening(*(wait.topic for wait in waits)) as news:
+        topics = [turn] if turn else [wait.topic for wait in waits]
+        with self._topics.listening(*topics) as news:
             await self._before_earnest(path)
             while True:
                 self._refuse_when_closing(path)
@@ -332,9 +341,11 @@ class Waits(Recorder):
         """Have something done to its end; what it came to, and how this was cancelled meanwhile."""
         done: list[T] = []
         failed: list[BaseException] = []
+        begun: list[bool] = []
         ended = anyio.Event()
 
         async def carry_out() -> None:
+            begun.append(True)
             try:
                 with anyio.CancelScope(shield=True):
                     done.append(await call())
@@ -353,9 +364,14 @@ class Waits(Recorder):
             except anyio.get_cancelled_exc_class() as error:
                 # asyncio's own cancelling knows no shields.
                 cancelled = error
+                if not begun:
+                    break
         self._end_work()
         if failed:
             raise failed[0]
+        if not done:
+            # All tasks are cancelled, also the one that was to carry it out: the program ends.
+            raise self._abort(suspended(self.run_id))
         return done[0], cancelled
 
 

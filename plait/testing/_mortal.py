@@ -149,7 +149,7 @@ class MortalJournal:
         left = [(run, records) for run, records in left if run.key in self._inherited]
         self._inherited.difference_update(run.key for run, _ in left)
         runs = [*found.runs, *left]
-        return Claimed(runs, found.next_due)
+        return found._replace(runs=runs)
 
     def confirm(self) -> Awaitable[None] | None:
         """Nothing has to be awaited before something is executed, in a process that is alive."""
@@ -204,6 +204,7 @@ class MortalJournal:
     set_event = _write("set_event", "the event {1!r}", 0)
     acquire = _write("acquire", "the taking of {0} {1!r}", 2)
     release = _write("release", "the release of {0} {1!r}", 3)
+    withdraw = _write("withdraw", "the giving up of {0} {1!r}", 2)
     fork = _write("fork", "the start of a fork")
     prune = _write("prune", "the removal of old runs")
     set_tick = _write("set_tick", "the tick of {0!r}")

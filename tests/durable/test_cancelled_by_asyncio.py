@@ -1,6 +1,7 @@
 """asyncio's own cancelling, which knows no scopes and no shields, in the moments that matter."""
 
 import asyncio
+import gc
 
 import anyio
 import pytest
@@ -277,3 +278,50 @@ async def test_an_entity_that_is_being_released_is_free(journal, slow, give_up):
             return [*cart, "late"]
 
     assert await ends(journal, order, gate) == ["book", "late"]
+
+
+# Of a task that is cancelled before it has begun: what it was to do was not begun either.
+@pytest.mark.filterwarnings("ignore:coroutine .* was never awaited:RuntimeWarning")
+@pytest.mark.parametrize("turns", [*range(4), "inside", "release", "acquire"])
+async def test_an_entity_is_changed_once_where_a_program_dies_by_cancelling_all_tasks(
+    journal, slow, turns
+):
+    """As on Ctrl-C, where the program has not left its runner."""
+    moment = slow(turns, lambda *_: moments) if turns in ("release", "acquire") else None
+    moments = []
+
+    @workflow
+    async def put(item: str, context: WorkflowContext) -> list:
+        async with context.entity(list, "cart") as cart:
+            cart.append(item)
+            for reached in moments:
+                reached.set()
+                if turns == "inside":
+                    await asyncio.sleep(10)
+        return cart
+
+    async def program():
+        async with runner_of(journal, put) as runner:
+            await runner.run(put, "book")
+            moments.append(asyncio.Event())
+            run = await runner.start(put, "pen", run_id="run")
+            asyncio.create_task(die())  # noqa: RUF006 - it ends them all
+            await run.result()
+
+    async def die():
+        await (moments[0] if moment is None else moment).wait()
+        for _ in range(turns if isinstance(turns, int) else 0):
+            await asyncio.sleep(0)
+        for task in asyncio.all_tasks():
+            task.cancel()
+
+    def execute():
+        with pytest.raises(asyncio.CancelledError):
+            asyncio.run(program())
+
+    await anyio.to_thread.run_sync(execute)
+    gc.collect()
+    moments.clear()
+    async with runner_of(journal, put) as runner:
+        assert await (await runner.get("run")).result() == ["book", "pen"]
+        assert await runner.run(put, "ink") == ["book", "pen", "ink"]

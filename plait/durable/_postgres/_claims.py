@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from plait.durable._journal import Claimed, QueueLimits
-from plait.durable._postgres import _leases, _runs
+from plait.durable._postgres import _entities, _leases, _runs
 from plait.durable._postgres._arrays import Bigints, Texts
 from plait.durable._postgres._database import rows
 from plait.durable._postgres._schema import IN_LINE, LINES_UP, NO_LINE
@@ -70,6 +70,7 @@ class Claim:
         Returns:
             What was claimed, and the epoch that its next records are of.
         """
+        await _entities.pass_on(self._connection, self._now)
         await self._take_over()
         await self._line_up()
         self._offers = await self._topics_offered()
@@ -79,14 +80,16 @@ class Claim:
         for name in await self._lines():
             await self._take_from(limits.get(name) or QueueLimits(name))
         epoch = await self._look_ahead()
+        turns = await _entities.turns(self._connection, self._runner)
         if not self._keys:
-            return Claimed([], self._next_due), epoch
+            return Claimed([], self._next_due, turns), epoch
         # What woke them is what they look for again.
         keys = Bigints(self._keys)
         await rows(self._connection, "DELETE FROM waits WHERE run = ANY(%s)", keys)
         runs = await _runs.with_keys(self._connection, self._keys, self._runner)
         records = await _runs.records(self._connection, self._keys)
-        return Claimed([(run, records.get(run.key, [])) for run in runs], self._next_due), epoch
+        found = [(run, records.get(run.key, [])) for run in runs]
+        return Claimed(found, self._next_due, turns), epoch
 
     async def _take_over(self) -> None:
         gone = await _leases.bury(self._connection, self._runner, has_watched=self._has_watched)

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     )
     from plait.durable._postgres._health import Health
     from plait.durable._postgres._session import Session
+    from plait.durable._turns import Turn
 
 T = TypeVar("T")
 
@@ -265,18 +266,26 @@ class PostgresJournal:
         found: bytes | None = await self._session.read("event", run_id, name)
         return found
 
-    async def acquire(self, kind: str, key: str, record: Record) -> tuple[bytes] | None:
-        """Let a run have an entity, and keep its state as the record's payload."""
+    async def acquire(self, kind: str, key: str, record: Record, now: float) -> tuple[bytes] | None:
+        """Let a run have an entity, unless others come first; then it stands in line."""
         found: tuple[bytes] | None = await self._session.write(
-            "acquire", kind, key, record, self._next()
+            "acquire", kind, key, record, self._next(), now
         )
         return found
 
     async def release(
         self, kind: str, key: str, state: bytes | None, record: Record, now: float
-    ) -> None:
-        """Let go of an entity, with its new state unless that is None; wake those that wait."""
-        await self._session.write("release", kind, key, state, record, self._next(), now)
+    ) -> Turn | None:
+        """Let go of an entity, with its new state unless that is None; who is next."""
+        turn: Turn | None = await self._session.write(
+            "release", kind, key, state, record, self._next(), now
+        )
+        return turn
+
+    async def withdraw(self, kind: str, key: str, turn: Turn, now: float) -> Turn | None:
+        """Leave the line for an entity, or let go of it unchanged; who is next."""
+        next_one: Turn | None = await self._session.write("withdraw", kind, key, turn, now)
+        return next_one
 
     async def fork(self, key: int, new: NewRun, before: str | None) -> tuple[StoredRun, bool]:
         """Keep a new run with a copy of the records of another, as `create` does."""

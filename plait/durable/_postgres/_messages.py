@@ -1,4 +1,4 @@
-"""What runs record, are told and tell: records, signals, events, entities, ticks."""
+"""What runs record, are told and tell: records, signals, events, ticks."""
 
 from __future__ import annotations
 
@@ -156,44 +156,6 @@ async def event(connection: Connection, run_id: str, name: str) -> bytes | None:
     )
     found = await first(connection, select, run_id, name)
     return None if found is None else found[0]
-
-
-async def acquire(
-    connection: Connection, kind: str, key: str, record: Record, number: int
-) -> tuple[bytes] | None:
-    """Let a run have an entity, and keep its state as the record's payload."""
-    take = (
-        "INSERT INTO entities AS held (kind, key, holder) VALUES (%s, %s, %s)"
-        " ON CONFLICT (kind, key) DO UPDATE SET holder = excluded.holder"
-        " WHERE held.holder IS NULL OR held.holder = excluded.holder RETURNING state"
-    )
-    found = await first(connection, take, kind, key, record.run)
-    if found is None:
-        return None
-    state: bytes = b"" if found[0] is None else found[0]
-    await insert(connection, record._replace(payload=state), number)
-    return (state,)
-
-
-async def release(
-    connection: Connection,
-    kind: str,
-    key: str,
-    state: bytes | None,
-    record: Record,
-    number: int,
-    now: float,
-) -> None:
-    """Let go of an entity, with its new state unless that is None; wake those that wait."""
-    let_go = (
-        "UPDATE entities SET holder = NULL, state = coalesce(%s, state)"
-        " WHERE kind = %s AND key = %s AND holder = %s RETURNING 1"
-    )
-    if await first(connection, let_go, state, kind, key, record.run) is None:
-        msg = f"{record.path!r} lets go of {kind} {key!r}, which its run does not have"
-        raise RefusedError from JournalError(msg)
-    await insert(connection, record, number)
-    await wake(connection, f"entity:{kind}:{key}", now)
 
 
 async def last_tick(connection: Connection, schedule: str) -> float | None:

@@ -8,10 +8,11 @@ from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
 from plait.durable._journal import ENDED, NewRun, Record, StoredRun, Wait
+from plait.durable._postgres import _entities
 from plait.durable._postgres._arrays import Bigints, Blobs, Floats, Texts
 from plait.durable._postgres._database import RefusedError, first, rows
 from plait.durable._postgres._schema import IN_LINE, LINES_UP, NO_LINE
-from plait.durable._postgres._waits import WAKE, not_executed
+from plait.durable._postgres._waits import not_executed
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Sequence
@@ -187,17 +188,17 @@ async def finish(
         # Statements of their own: they see what was committed while the first one had to wait.
         await connection.execute(_WAKE_THOSE_OF.encode(), (Bigints(keys),))
         held = await connection.execute(
-            b"SELECT kind, entities.key, updated FROM entities JOIN runs ON runs.key = holder"
-            b" WHERE holder = ANY(%s) AND status IN ('completed', 'failed', 'cancelled')",
-            (Bigints(keys),),
+            b"SELECT kind, held.key, updated FROM ("
+            b"SELECT kind, key, holder AS run FROM entities WHERE holder = ANY(%s)"
+            b" UNION SELECT kind, key, run FROM turns WHERE run = ANY(%s)"
+            b") AS held JOIN runs ON runs.key = run"
+            b" WHERE status IN ('completed', 'failed', 'cancelled')",
+            (Bigints(keys), Bigints(keys)),
             binary=True,
         )
     ended = {key for (key,) in await updated.fetchall()}
-    if free := await held.fetchall():
-        release = "UPDATE entities SET holder = NULL WHERE holder = ANY(%s)"
-        await rows(connection, release, Bigints(ended))
-        topics = Texts(f"entity:{kind}:{key}" for kind, key, _ in free)
-        await rows(connection, WAKE, topics, Floats(now for _, _, now in free))
+    if found := await held.fetchall():
+        await _entities.free(connection, [(kind, key, now) for kind, key, now in found], [*ended])
     return [
         None if call[0] in ended and firsts[call[0]] is call else _refused(call[0])
         for call in calls

@@ -10,7 +10,7 @@ from plait.durable._postgres._database import rows
 if TYPE_CHECKING:
     from plait.durable._postgres._database import Connection
 
-VERSION = 1
+VERSION = 2
 
 NO_LINE, LINES_UP, IN_LINE = 0, 1, 2
 """A run's lane: it goes once it is due, has to pass its queue once it is, or is in line there."""
@@ -126,7 +126,30 @@ CREATE TABLE journal_version (version integer NOT NULL);
 INSERT INTO journal_version VALUES (0);
 """
 
-_MIGRATIONS = {0: _NEW}
+# A run stands in line for an entity once for each place where it waits for it.
+_TURNS = """
+ALTER TABLE entities ADD COLUMN path text;
+
+CREATE TABLE turns (
+    number bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    kind text COLLATE "C" NOT NULL,
+    key text COLLATE "C" NOT NULL,
+    run bigint NOT NULL,
+    path text COLLATE "C" NOT NULL,
+    offered double precision,
+    UNIQUE (run, kind, key, path)
+) WITH (autovacuum_vacuum_scale_factor = 0.01, autovacuum_vacuum_threshold = 5000);
+CREATE INDEX turns_of_entity ON turns (kind, key, number);
+CREATE INDEX turns_offered ON turns (offered) WHERE offered IS NOT NULL;
+
+INSERT INTO turns (kind, key, run, path)
+SELECT entities.kind, entities.key, waits.run, waits.path
+FROM waits JOIN runs ON runs.key = waits.run
+JOIN entities ON topic = 'entity:' || entities.kind || ':' || entities.key
+ORDER BY runs.updated, waits.run, waits.number;
+"""
+
+_MIGRATIONS = {0: _NEW, 1: _TURNS}
 """What is executed to get from each version to the next."""
 
 # One number for all journals of a database, the letters of "plait": only openings wait for it.

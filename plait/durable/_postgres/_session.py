@@ -9,7 +9,16 @@ from typing import TYPE_CHECKING, Any
 import psycopg
 
 from plait.durable._errors import JournalError, LeaseLostError
-from plait.durable._postgres import _again, _leases, _lists, _messages, _runs, _schema, _waits
+from plait.durable._postgres import (
+    _again,
+    _entities,
+    _leases,
+    _lists,
+    _messages,
+    _runs,
+    _schema,
+    _waits,
+)
 from plait.durable._postgres._claims import Claim
 from plait.durable._postgres._database import Pool, is_lost
 from plait.durable._postgres._lending import Lender
@@ -43,7 +52,7 @@ async def _renew(connection: Connection, runner: int) -> None:
 
 
 _WRITES = {
-    "acquire": one_by_one(_messages.acquire, is_news=False),
+    "acquire": one_by_one(_entities.acquire, is_news=False),
     "cancel": one_by_one(_runs.cancel),
     "claim": one_by_one(_claim, is_news=False),
     "create": Operation(_runs.create),
@@ -54,13 +63,14 @@ _WRITES = {
     "progress": one_by_one(_runs.progress),
     "prune": one_by_one(_runs.prune, is_news=False),
     "receive": one_by_one(_messages.receive, is_news=False),
-    "release": one_by_one(_messages.release),
+    "release": one_by_one(_entities.release),
     "renew": one_by_one(_renew, is_news=False),
     "reopen": one_by_one(_again.reopen),
     "send": one_by_one(_messages.send),
     "set_event": one_by_one(_messages.set_event),
     "set_tick": one_by_one(_messages.set_tick, is_news=False),
     "suspend": one_by_one(_waits.suspend),
+    "withdraw": one_by_one(_entities.withdraw),
 }
 
 _READS: dict[str, Callable[..., Awaitable[Any]]] = {

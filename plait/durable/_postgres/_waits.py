@@ -56,7 +56,7 @@ def not_executed(key: int) -> JournalError:
     return JournalError(f"the run with key {key} is not under way in this runner")
 
 
-WAKE = f"""
+_WAKE = f"""
     UPDATE runs SET wakes = least(news.now, wakes) FROM (
         SELECT waits.run, min(news.now) AS now
         FROM unnest(%s::text[], %s::float8[]) AS news (topic, now) JOIN waits USING (topic)
@@ -67,7 +67,7 @@ WAKE = f"""
 
 async def wake(connection: Connection, topic: str, now: float) -> None:
     """Let the runs that wait for something go on."""
-    await rows(connection, WAKE, Texts([topic]), Floats([now]))
+    await rows(connection, _WAKE, Texts([topic]), Floats([now]))
 
 
 async def _have_news(connection: Connection, waits: Sequence[Wait], key: int, run_id: str) -> bool:
@@ -87,7 +87,14 @@ async def _has_news(connection: Connection, topic: str, key: int, run_id: str) -
         select = "SELECT status FROM runs WHERE run_id = %s FOR SHARE"
         found = await first(connection, select, rest)
         return found is None or found[0] in ENDED
-    # Ids, kinds and keys may have colons of their own.
+    if kind == "entity":
+        # Whoever stands in line is told that it is next, and else nothing.
+        of_it = "FROM turns WHERE run = %s AND 'entity:' || kind || ':' || turns.key = %s"
+        lock = f"SELECT 1 FROM entities WHERE (kind, key) IN (SELECT kind, key {of_it}) FOR SHARE"
+        await rows(connection, lock, key, topic)
+        turns = await rows(connection, f"SELECT offered IS NOT NULL {of_it}", key, topic)
+        return not turns or (True,) in turns
+    # Ids and names may have colons of their own.
     parts = list(_splits(rest))
     firsts, seconds = Texts(one for one, _ in parts), Texts(two for _, two in parts)
     if kind == "event":
@@ -98,13 +105,6 @@ async def _has_news(connection: Connection, topic: str, key: int, run_id: str) -
             " AND events.name = part.name"
         )
         return await first(connection, select, firsts, seconds) is not None
-    if kind == "entity":
-        select = (
-            "SELECT holder FROM unnest(%s::text[], %s::text[]) AS part (kind, key)"
-            " JOIN entities USING (kind, key) FOR SHARE OF entities"
-        )
-        holders = {holder for (holder,) in await rows(connection, select, firsts, seconds)}
-        return holders <= {None, key}
     return False
 
 

@@ -6,7 +6,7 @@ import json
 from typing import TYPE_CHECKING
 
 from plait.durable._journal import Claimed, QueueLimits
-from plait.durable._sqlite import _runs
+from plait.durable._sqlite import _entities, _runs
 from plait.durable._sqlite._schema import IN_LINE, LINES_UP, NO_LINE
 from plait.durable._topics import needs_in
 
@@ -58,6 +58,7 @@ class Claim:
 
     def __call__(self, queues: Sequence[QueueLimits]) -> Claimed:
         """Claim what is interrupted, then what is due, then what is first in its queue."""
+        _entities.pass_on(self._now, self._connection)
         self._take_over()
         self._line_up()
         self._take_offered()
@@ -71,7 +72,8 @@ class Claim:
         self._connection.execute(delete, (json.dumps(self._keys),))
         runs = _runs.with_keys(self._keys, self._lease.runner, self._connection)
         records = _runs.records(self._keys, self._connection)
-        return Claimed([(run, records.get(run.key, [])) for run in runs], self._next_due)
+        turns = _entities.turns(self._lease.runner, self._connection)
+        return Claimed([(run, records.get(run.key, [])) for run in runs], self._next_due, turns)
 
     def _take_over(self) -> None:
         gone = self._lease.bury(self._connection)

@@ -16,6 +16,7 @@ from plait.durable._errors import JournalError, LeaseLostError
 from plait.durable._journal import NewRun, Record, RunQuery, RunStatus, StoredRun
 from plait.durable._sqlite import (
     _again,
+    _entities,
     _lists,
     _messages,
     _payloads,
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
 
     from plait.durable._journal import Claimed, QueueLimits, Wait
     from plait.durable._sqlite._writer import RefusedError
+    from plait.durable._turns import Turn
 
 T = TypeVar("T")
 Asked = TypeVar("Asked")
@@ -247,16 +249,21 @@ class SqliteJournal:
         """The value of a run's event, where it has been set."""
         return await self._writer.submit(partial(_messages.event, run_id, name), Uses.READS)
 
-    async def acquire(self, kind: str, key: str, record: Record) -> tuple[bytes] | None:
-        """Let a run have an entity, and keep its state as the record's payload."""
-        return await self._writer.submit(partial(_messages.acquire, kind, key, record), Uses.ROWS)
+    async def acquire(self, kind: str, key: str, record: Record, now: float) -> tuple[bytes] | None:
+        """Let a run have an entity, unless others come first; then it stands in line."""
+        work = partial(_entities.acquire, kind, key, record, now)
+        return await self._writer.submit(work, Uses.ROWS)
 
     async def release(
         self, kind: str, key: str, state: bytes | None, record: Record, now: float
-    ) -> None:
-        """Let go of an entity, with its new state unless that is None; wake those that wait."""
-        work = partial(_messages.release, kind, key, state, record, now)
-        await self._writer.submit(work, Uses.ROWS)
+    ) -> Turn | None:
+        """Let go of an entity, with its new state unless that is None; who is next."""
+        work = partial(_entities.release, kind, key, state, record, now)
+        return await self._writer.submit(work, Uses.ROWS)
+
+    async def withdraw(self, kind: str, key: str, turn: Turn, now: float) -> Turn | None:
+        """Leave the line for an entity, or let go of it unchanged; who is next."""
+        return await self._writer.submit(partial(_entities.withdraw, kind, key, turn, now))
 
     async def fork(self, key: int, new: NewRun, before: str | None) -> tuple[StoredRun, bool]:
         """Keep a new run with a copy of the records of another, as `create` does."""

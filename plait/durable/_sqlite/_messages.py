@@ -1,4 +1,4 @@
-"""What runs are told and tell: signals, events, entities."""
+"""What runs are told and tell: records, signals, events."""
 
 from __future__ import annotations
 
@@ -126,39 +126,3 @@ def event(run_id: str, name: str, connection: sqlite3.Connection) -> bytes | Non
     )
     found = connection.execute(select, (run_id, name)).fetchone()
     return None if found is None else found[0]
-
-
-def acquire(
-    kind: str, key: str, record: Record, connection: sqlite3.Connection
-) -> tuple[bytes] | None:
-    """Let a run have an entity, and keep its state as the record's payload."""
-    take = (
-        "INSERT INTO entities (kind, key, holder) VALUES (?1, ?2, ?3) ON CONFLICT DO UPDATE"
-        " SET holder = ?3 WHERE holder IS NULL OR holder = ?3 RETURNING state"
-    )
-    found = connection.execute(take, (kind, key, record.run)).fetchone()
-    if found is None:
-        return None
-    state: bytes = b"" if found[0] is None else found[0]
-    insert(connection, record._replace(payload=state))
-    return (state,)
-
-
-def release(
-    kind: str,
-    key: str,
-    state: bytes | None,
-    record: Record,
-    now: float,
-    connection: sqlite3.Connection,
-) -> None:
-    """Let go of an entity, with its new state unless that is None; wake those that wait."""
-    let_go = (
-        "UPDATE entities SET holder = NULL, state = coalesce(?, state)"
-        " WHERE kind = ? AND key = ? AND holder = ?"
-    )
-    if not connection.execute(let_go, (state, kind, key, record.run)).rowcount:
-        msg = f"{record.path!r} lets go of {kind} {key!r}, which its run does not have"
-        raise RefusedError from JournalError(msg)
-    insert(connection, record)
-    wake([(f"entity:{kind}:{key}", now)], connection)

@@ -8,13 +8,14 @@ from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
 from plait.durable._journal import ENDED, NewRun, Record, StoredRun, Wait
+from plait.durable._sqlite import _entities
 from plait.durable._sqlite._rows import ForRows
 from plait.durable._sqlite._schema import IN_LINE, LINES_UP, NO_LINE
 from plait.durable._sqlite._waits import not_executed, wake
 
 if TYPE_CHECKING:
     import sqlite3
-    from collections.abc import Collection, Iterable, Mapping, Sequence
+    from collections.abc import Collection, Iterable, Sequence
 
     from plait.durable._journal import RunStatus
     from plait.durable._sqlite._writer import RefusedError
@@ -175,18 +176,8 @@ def finish(
     ended = _FINISH(connection, list(rows.values()))
     wake([(f"run:{run_id}", now) for _, run_id, now in ended], connection)
     times = {key: now for key, _, now in ended}
-    _release(times, connection)
+    _entities.free(times, connection)
     return [not_executed(key) if times.pop(key, None) is None else None for key, *_ in calls]
-
-
-def _release(times: Mapping[int, float], connection: sqlite3.Connection) -> None:
-    """Let runs that ended at these times go of the entities that they have."""
-    of_these = "holder IN (SELECT value FROM json_each(?))"
-    keys = json.dumps(list(times))
-    select = f"SELECT kind, key, holder FROM entities WHERE {of_these}"
-    if held := connection.execute(select, (keys,)).fetchall():
-        connection.execute(f"UPDATE entities SET holder = NULL WHERE {of_these}", (keys,))
-        wake([(f"entity:{kind}:{name}", times[key]) for kind, name, key in held], connection)
 
 
 def cancel(run_id: str, now: float, connection: sqlite3.Connection) -> bool:

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 APPLICATION_ID = 0x504C4149  # "PLAI", which marks the file as a journal
-VERSION = 3
+VERSION = 4
 
 NO_LINE, LINES_UP, IN_LINE = 0, 1, 2
 """A run's lane: it goes once it is due, has to pass its queue once it is, or is in line there."""
@@ -120,6 +120,7 @@ CREATE TABLE entities (
     key TEXT NOT NULL,
     holder INTEGER,
     state BLOB,
+    path TEXT,
     PRIMARY KEY (kind, key)
 ) WITHOUT ROWID;
 CREATE INDEX entities_held ON entities (holder) WHERE holder IS NOT NULL;
@@ -129,7 +130,22 @@ CREATE TABLE ticks (
 ) WITHOUT ROWID;
 """
 
-_NEW = _RUNNERS + _RUNS + _RECORDS + _MESSAGES + _INDEXES
+# A run stands in line for an entity once for each place where it waits for it.
+_TURNS = """
+CREATE TABLE turns (
+    number INTEGER PRIMARY KEY,
+    kind TEXT NOT NULL,
+    key TEXT NOT NULL,
+    run INTEGER NOT NULL,
+    path TEXT NOT NULL,
+    offered REAL,
+    UNIQUE (run, kind, key, path)
+);
+CREATE INDEX turns_of_entity ON turns (kind, key, offered);
+CREATE INDEX turns_offered ON turns (offered) WHERE offered IS NOT NULL;
+"""
+
+_NEW = _RUNNERS + _RUNS + _RECORDS + _MESSAGES + _TURNS + _INDEXES
 
 # Leases of version 1 were by the wall clock, which nothing is compared with any more: the boot of
 # a runner that says none is watched for a sign of life, and its process is asked for.
@@ -155,15 +171,30 @@ DROP TABLE old_records;
 DROP TABLE old_runs;
 DROP TABLE old_runners;
 {_MESSAGES}
+{_TURNS}
 {_INDEXES}
 """
 
-_FROM_2 = "ALTER TABLE records ADD COLUMN seconds REAL"
+# Whoever waits has looked and found another to have it: so there is a row of the entity.
+_FROM_3 = f"""
+ALTER TABLE entities ADD COLUMN path TEXT;
+{_TURNS}
+INSERT INTO turns (kind, key, run, path)
+    SELECT entities.kind, entities.key, waits.run, waits.path
+    FROM waits JOIN runs ON runs.key = waits.run
+    JOIN entities ON topic = 'entity:' || entities.kind || ':' || entities.key
+    WHERE topic LIKE 'entity:%' ORDER BY runs.updated, waits.run, waits.number
+"""
 
-_MIGRATIONS = {0: _NEW, 1: _FROM_1, 2: _FROM_2}
+_FROM_2 = f"""
+ALTER TABLE records ADD COLUMN seconds REAL;
+{_FROM_3}
+"""
+
+_MIGRATIONS = {0: _NEW, 1: _FROM_1, 2: _FROM_2, 3: _FROM_3}
 
 TABLES = frozenset(
-    {"runners", "runs", "records", "waits", "signals", "events", "entities", "ticks"}
+    {"runners", "runs", "records", "waits", "turns", "signals", "events", "entities", "ticks"}
 )
 
 

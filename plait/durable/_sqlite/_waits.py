@@ -79,7 +79,15 @@ def _has_news(topic: str, key: int, run_id: str, connection: sqlite3.Connection)
             "SELECT 1 FROM runs WHERE run_id = ? AND status IN ('queued', 'running', 'waiting')"
         )
         return connection.execute(select, (rest,)).fetchone() is None
-    # Ids, kinds and keys may have colons of their own.
+    if kind == "entity":
+        # Whoever stands in line is told that it is next, and else nothing.
+        select = (
+            "SELECT offered IS NOT NULL FROM turns"
+            " WHERE run = ? AND 'entity:' || kind || ':' || key = ?"
+        )
+        turns = connection.execute(select, (key, topic)).fetchall()
+        return not turns or (1,) in turns
+    # Ids and names may have colons of their own.
     parts = json.dumps(list(_splits(rest)))
     if kind == "event":
         select = f"""
@@ -87,12 +95,6 @@ def _has_news(topic: str, key: int, run_id: str, connection: sqlite3.Connection)
             JOIN events ON events.run = runs.key AND events.name = second
         """
         return connection.execute(select, (parts,)).fetchone() is not None
-    if kind == "entity":
-        select = f"""
-            SELECT 1 FROM ({_PARTS}) JOIN entities
-            ON entities.kind = first AND entities.key = second WHERE holder <> ?
-        """
-        return connection.execute(select, (parts, key)).fetchone() is None
     return False
 
 

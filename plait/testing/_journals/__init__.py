@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from plait.testing._journals._again import Forks, Reopening
 from plait.testing._journals._claims import Claims, Queues
+from plait.testing._journals._entities import Entities, Lines
 from plait.testing._journals._lists import Changes, Lists, Pruning, Ticks
-from plait.testing._journals._messages import Entities, Events, Signals
+from plait.testing._journals._messages import Events, Signals
 from plait.testing._journals._needs import Needs
 from plait.testing._journals._runners import Runners
 from plait.testing._journals._runs import Records, Runs
@@ -23,6 +24,7 @@ class JournalConformance(
     Signals,
     Events,
     Entities,
+    Lines,
     Reopening,
     Forks,
     Lists,

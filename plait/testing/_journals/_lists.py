@@ -117,7 +117,7 @@ class Pruning(Suite):
         await journal.append(record(key, "flow/2", b"other", data=None))
         await journal.set_event(record(key, "flow/3", b"ref:event"), "ready", 110.0)
         await journal.send("run", "go", b"ref:signal", None, 110.0)
-        await journal.acquire("cart", "1", record(key, "flow/4"))
+        await journal.acquire("cart", "1", record(key, "flow/4"), 105.0)
         await journal.release("cart", "1", b"ref:entity", record(key, "flow/4#released"), 110.0)
         found = {b"ref:input", b"ref:record", b"ref:data", b"ref:event", b"ref:signal"}
         assert await journal.payloads(b"ref:") == found | {b"ref:entity"}

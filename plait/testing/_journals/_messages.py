@@ -1,4 +1,4 @@
-"""Signals, events, and entities."""
+"""Signals and events."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import pytest
 
 from plait.durable import JournalError
 from plait.testing._journals._suite import Suite, on_event_loops
-from plait.testing._journals._terms import find, forever, record, start
+from plait.testing._journals._terms import find, record, start
 
 if TYPE_CHECKING:
     from plait.durable import Journal
@@ -71,47 +71,3 @@ class Events(Suite):
     async def test_only_a_run_sets_events(self, journal: Journal) -> None:
         with pytest.raises(JournalError):
             await journal.set_event(record(99), "ready", 110.0)
-
-
-@on_event_loops
-class Entities(Suite):
-    """What one run at a time has."""
-
-    async def test_one_run_has_an_entity_at_a_time(self, journal: Journal) -> None:
-        first, second = await start(journal, "1"), await start(journal, "2")
-        assert await journal.acquire("cart", "a", record(first, "flow/1", b"?")) == (b"",)
-        assert await journal.acquire("cart", "a", record(second)) is None
-        assert await journal.acquire("cart", "b", record(second)) == (b"",)
-        assert await journal.acquire("cart", "a", record(first, "flow/2")) == (b"",)
-        await journal.release("cart", "a", b"state", record(first, "flow/3", b"!"), 120.0)
-        assert await journal.acquire("cart", "a", record(second, "flow/2")) == (b"state",)
-        assert await journal.records(first) == [
-            record(first, "flow/1", b""),
-            record(first, "flow/2", b""),
-            record(first, "flow/3", b"!"),
-        ]
-        assert (await journal.records(second))[-1] == record(second, "flow/2", b"state")
-
-    async def test_an_entity_keeps_its_state_where_none_is_given(self, journal: Journal) -> None:
-        key = await start(journal)
-        await journal.acquire("cart", "a", record(key))
-        await journal.release("cart", "a", b"1", record(key), 110.0)
-        await journal.acquire("cart", "a", record(key))
-        await journal.release("cart", "a", None, record(key), 110.0)
-        assert await journal.acquire("cart", "a", record(key)) == (b"1",)
-
-    async def test_what_a_run_does_not_have_it_cannot_let_go(self, journal: Journal) -> None:
-        first, second = await start(journal, "1"), await start(journal, "2")
-        await journal.acquire("cart", "a", record(first))
-        for name in "ab":
-            with pytest.raises(JournalError):
-                await journal.release("cart", name, b"no", record(second, "flow/9"), 110.0)
-        assert await journal.records(second) == []
-        await journal.finish(first, "completed", b"", [], 120.0)
-        assert await journal.acquire("cart", "a", record(second)) == (b"",)
-
-    async def test_a_run_keeps_its_entities_while_it_waits(self, journal: Journal) -> None:
-        first, second = await start(journal, "1"), await start(journal, "2")
-        await journal.acquire("cart", "a", record(first))
-        await journal.suspend(first, [forever("signal:1:go")], 110.0)
-        assert await journal.acquire("cart", "a", record(second)) is None

@@ -30,22 +30,11 @@ async def _by_end(journal: Journal) -> None:
     await journal.finish(key, "failed", b"", [], 120.0)
 
 
-async def _by_release(journal: Journal) -> None:
-    key = (await find(journal, "other:1")).key
-    await journal.release("cart:1", "a:b", None, record(key), 120.0)
-
-
-async def _by_the_holders_end(journal: Journal) -> None:
-    await _by_end(journal)
-
-
 _WAYS = pytest.mark.parametrize(
     ("topic", "wake"),
     [
         ("event:other:1:ready:now", _by_event),
         ("run:other:1", _by_end),
-        ("entity:cart:1:a:b", _by_release),
-        ("entity:cart:1:a:b", _by_the_holders_end),
     ],
 )
 
@@ -77,9 +66,11 @@ class Waits(Suite):
     ) -> None:
         ending = [await start(journal, f"ends {number}") for number in range(20)]
         for number, key in enumerate(ending):
-            await journal.acquire("cart", str(number), record(key))
+            assert await journal.acquire("cart", str(number), record(key), 110.0)
             for topic in (f"run:ends {number}", f"entity:cart:{number}"):
                 waiting = await start(journal, topic)
+                if topic.startswith("entity:"):
+                    assert not await journal.acquire("cart", str(number), record(waiting), 110.0)
                 await journal.suspend(waiting, [forever(topic)], 110.0)
         either = await start(journal, "either")
         waits = [forever("run:ends 7"), forever("run:ends 3")]
@@ -109,12 +100,11 @@ class Waits(Suite):
     async def test_news_wake_those_that_wait_for_them(
         self, journal: Journal, topic: str, wake: Wake
     ) -> None:
-        other = await start(journal, "other:1", "elsewhere")
-        await journal.acquire("cart:1", "a:b", record(other))
+        await start(journal, "other:1", "elsewhere")
         for name, what in {"a": topic, "b": topic, "c": f"{topic}!", "d": "", "e": "odd"}.items():
             await journal.suspend(await start(journal, name), [forever(what)], 110.0)
-        if topic.startswith(("run:", "entity:")):
-            # Another run, which is not there, and another entity, which is free, are no wait.
+        if topic.startswith("run:"):
+            # Another run, which is not there, is no wait.
             assert await claimed(journal) == ["c"]
         assert await claimed(journal) == []
         await wake(journal)
@@ -125,8 +115,7 @@ class Waits(Suite):
     async def test_news_that_were_there_before_are_not_waited_for(
         self, journal: Journal, topic: str, wake: Wake
     ) -> None:
-        other = await start(journal, "other:1", "elsewhere")
-        await journal.acquire("cart:1", "a:b", record(other))
+        await start(journal, "other:1", "elsewhere")
         await wake(journal)
         await journal.suspend(await start(journal), [forever("x"), forever(topic)], 130.0)
         assert await claimed(journal, now=130.0) == ["run"]
@@ -152,14 +141,6 @@ class Waits(Suite):
         assert await journal.receive(key, "go", "flow/1") == b""
         await journal.suspend(key, [forever("signal:run:go")], 110.0)
         assert await claimed(journal) == []
-
-    async def test_a_run_that_has_an_entity_does_not_wait_for_itself(
-        self, journal: Journal
-    ) -> None:
-        key = await start(journal)
-        await journal.acquire("cart", "a", record(key))
-        await journal.suspend(key, [forever("entity:cart:a")], 110.0)
-        assert await claimed(journal) == ["run"]
 
     async def test_a_wake_never_delays_what_is_due_before(self, journal: Journal) -> None:
         key = await start(journal)

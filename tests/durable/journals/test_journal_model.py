@@ -1,6 +1,7 @@
 """Two runners on one journal, held against a simple model: whatever they do, in any order."""
 
 import itertools
+import math
 import tempfile
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from journaling import ERROR, VALUE, new, record
 
 from plait.durable import SqliteJournal
 from plait.durable._journal import ENDED, QueueLimits, RunQuery, Wait
+from plait.durable._turns import TURN_SECONDS, Turn
 
 # Nothing is killed here: a disk that forgets is as good, and makes no one wait.
 IN_MEMORY = "/dev/shm" if Path("/dev/shm").is_dir() else None
@@ -24,6 +26,7 @@ runs = st.sampled_from(RUNS)
 names = st.sampled_from(["go", "stop"])
 runners = st.sampled_from([0, 1])
 numbers = st.integers(0, 2)
+places = st.sampled_from(["flow/a", "flow/b"])
 executing = precondition(lambda self: any(run.runner in (0, 1) for run in self.runs.values()))
 
 
@@ -57,6 +60,8 @@ class JournalMachine(RuleBasedStateMachine):
         self.runs = {}
         self.holder = None
         self.state = b""
+        self.line = []
+        self.offered = {}
         self.now = 100.0
         self.numbers = itertools.count(1)
 
@@ -90,6 +95,27 @@ class JournalMachine(RuleBasedStateMachine):
         for run in self.runs.values():
             if run.status == "waiting" and not run.in_line and topic in run.waits:
                 run.wakes = self.now if run.wakes is None else min(run.wakes, self.now)
+
+    def is_kept(self, turn):
+        """Whether the entity is kept for one that waits for it."""
+        return abs(self.offered.get(turn, math.inf) - self.now) < TURN_SECONDS
+
+    def offer(self):
+        """Who is told to be the next to have the entity, where that was not so before."""
+        waiting = [turn for turn in self.line if turn not in self.offered]
+        if self.holder or not waiting or any(map(self.is_kept, self.line)):
+            return None
+        turn = waiting[0]
+        self.offered[turn] = self.now
+        run = next(run for run in self.runs.values() if run.key == turn.run)
+        if run.status == "waiting" and not run.in_line:
+            run.wakes = self.now if run.wakes is None else min(run.wakes, self.now)
+        return turn
+
+    def leave(self, *turns):
+        for turn in turns:
+            self.line.remove(turn)
+            self.offered.pop(turn, None)
 
     def written(self, run, payload=b"1", kind=VALUE, path=None):
         path = path or f"flow/{next(self.numbers)}"
@@ -168,12 +194,12 @@ class JournalMachine(RuleBasedStateMachine):
         ends = None if until is None else self.now + until
         waits = [Wait("flow", topic, ends) for topic in what]
         self.ask(runner, "suspend", run.key, waits, self.now)
-        seen = self.runs.get(other)
+        seen, turns = self.runs.get(other), self.turns_of(run)
         news = {
             names["signal:go"]: any(name == "go" for name, _ in run.signals),
             names["event"]: seen is not None and "go" in seen.events,
             names["run"]: seen is None or seen.status in ENDED,
-            names["entity"]: self.holder in (None, run.run_id),
+            names["entity"]: not turns or any(turn in self.offered for turn in turns),
         }
         run.status, run.runner, run.waits = "waiting", None, tuple(what)
         is_awake = run.is_cancelled or any(news.get(topic) for topic in what)
@@ -187,9 +213,10 @@ class JournalMachine(RuleBasedStateMachine):
         self.ask(runner, "finish", run.key, ended, b"outcome", [], self.now)
         run.status, run.runner = ended, None
         self.wake(f"run:{run.run_id}")
-        if self.holder == run.run_id:
+        if self.holder and self.holder.run == run.key:
             self.holder = None
-            self.wake(":".join(("entity", *ENTITY)))
+        self.leave(*self.turns_of(run))
+        self.offer()
 
     @rule(runner=runners, run_id=runs)
     def reopen(self, runner, run_id):
@@ -244,34 +271,70 @@ class JournalMachine(RuleBasedStateMachine):
         self.ask(runner, "set_event", self.written(run, run.events["go"]), "go", self.now)
         self.wake(f"event:{run.run_id}:go")
 
-    @executing
-    @rule(number=numbers)
-    def acquire(self, number):
-        run, runner = self.own(number)
-        path = f"flow/{next(self.numbers)}"
-        got = self.ask(runner, "acquire", *ENTITY, record(run.key, path))
-        if self.holder in (None, run.run_id):
-            assert got == (self.state,)
-            self.holder = run.run_id
-            run.records.append((path, VALUE, self.state))
-        else:
-            assert got is None
+    def turns_of(self, run):
+        return [turn for turn in self.line if turn.run == run.key]
 
-    @precondition(lambda self: self.holder and self.runs[self.holder].runner in (0, 1))
+    @executing
+    @rule(asking=st.lists(st.tuples(numbers, places), min_size=1, max_size=4))
+    def acquire(self, asking):
+        for number, place in asking:
+            run, runner = self.own(number)
+            turn = Turn(run.key, place)
+            if turn != self.holder:
+                got = self.ask(runner, "acquire", *ENTITY, record(*turn), self.now)
+                assert got == self.acquired(run, turn)
+
+    def acquired(self, run, turn):
+        """What one that asks for the entity should get."""
+        if not self.is_kept(turn):
+            self.offered.pop(turn, None)
+        present = [each for each in self.line if each not in self.offered]
+        before = [each for each in self.line if self.is_kept(each)] or present
+        if self.holder is None and (not before or before[0] == turn):
+            self.holder = turn
+            self.leave(*{turn}.intersection(self.line))
+            run.records.append((turn.path, VALUE, self.state))
+            return (self.state,)
+        self.offered.pop(turn, None)
+        if turn not in self.line:
+            self.line.append(turn)
+        self.offer()
+        return None
+
+    @precondition(lambda self: self.holding() is not None)
     @rule(is_changed=st.booleans())
     def release(self, is_changed):
-        run = self.runs[self.holder]
-        runner = run.runner
+        run = self.holding()
         state = b"%d" % next(self.numbers) if is_changed else None
-        self.ask(runner, "release", *ENTITY, state, self.written(run, b"", ERROR), self.now)
+        written = self.written(run, b"", ERROR)
+        told = self.ask(run.runner, "release", *ENTITY, state, written, self.now)
         self.state = state or self.state
         self.holder = None
-        self.wake(":".join(("entity", *ENTITY)))
+        assert told == self.offer()
+
+    def holding(self):
+        """The run that has the entity, where it is executed."""
+        owned = (run for run in self.runs.values() if run.runner in (0, 1))
+        return next((run for run in owned if self.holder and run.key == self.holder.run), None)
+
+    @executing
+    @rule(number=numbers, place=places)
+    def withdraw(self, number, place):
+        run, runner = self.own(number)
+        turn = Turn(run.key, place)
+        told = self.ask(runner, "withdraw", *ENTITY, turn, self.now)
+        if self.holder == turn:
+            self.holder = None
+        elif turn in self.line:
+            self.leave(turn)
+        assert told == self.offer()
 
     @rule(runner=runners, limit=st.sampled_from([3, 3, 2, 1, 0]), passed=st.integers(0, 2))
     def claim(self, runner, limit, passed):
         self.now += passed
         found = self.ask(runner, "claim", ["flow"], LIMITS, self.now, limit)
+        if self.offered:
+            self.offer()
         expected = self.expected(limit)
         assert [run.start.run_id for run, _ in found.runs] == [run.run_id for run in expected]
         for (stored, records), run in zip(found.runs, expected, strict=True):
@@ -280,6 +343,8 @@ class JournalMachine(RuleBasedStateMachine):
             assert [(r.path, r.kind, r.payload) for r in records] == run.records
             run.status, run.runner, run.waits = "running", runner, ()
             run.wakes, run.in_line, run.has_begun = None, False, True
+        executed = [run.key for run in self.runs.values() if run.runner == runner]
+        assert set(found.turns) == {turn for turn in self.offered if turn.run in executed}
         dates = [run.wakes for run in self.runs.values() if run.wakes is not None]
         if dates and min(dates) > self.now and len(expected) < limit:
             assert found.next_due == min(dates)

@@ -10,7 +10,7 @@ from conftest import opened
 from journaling import claim, claimed, new, paths, record, start
 
 from plait.durable import JournalError, SqliteJournal
-from plait.durable._journal import NewRun
+from plait.durable._journal import NewRun, Wait
 from plait.durable._sqlite import _schema
 from plait.durable._sqlite._leases import _born
 
@@ -152,11 +152,11 @@ async def test_a_journal_that_a_newer_version_migrated_meanwhile_is_refused(old,
     def check_first(connection, path):
         check(connection, path)
         other = sqlite3.connect(path)
-        other.execute("PRAGMA user_version = 4")
+        other.execute("PRAGMA user_version = 5")
         other.close()
 
     monkeypatch.setattr(_schema, "_check", check_first)
-    with pytest.raises(JournalError, match=r"version 4, written by a newer plait.* version 3"):
+    with pytest.raises(JournalError, match=r"version 5, written by a newer plait.* version 4"):
         await SqliteJournal(old).open()
 
 
@@ -164,9 +164,35 @@ async def test_a_newer_journal_is_refused_and_not_changed(file):
     async with opened(SqliteJournal(file)) as journal:
         await journal.create([new()])
     connection = sqlite3.connect(file)
-    connection.execute("PRAGMA user_version = 4")
+    connection.execute("PRAGMA user_version = 5")
     connection.close()
     before = file.read_bytes()
-    with pytest.raises(JournalError, match=r"runs\.db is a journal of version 4"):
+    with pytest.raises(JournalError, match=r"runs\.db is a journal of version 5"):
         await SqliteJournal(file).open()
     assert file.read_bytes() == before
+
+
+async def test_who_waited_for_an_entity_in_an_older_journal_stands_in_line(file, tmp_path):
+    """Version 3 had no lines: all that waited were woken, and one of them got it."""
+    place = ("cart:1", "a:b")
+    async with opened(SqliteJournal(file)) as journal:
+        keys = [await start(journal, name) for name in ("1", "2", "3")]
+        await journal.acquire(*place, record(keys[0]), 110.0)
+        for key, now in zip(keys[1:], (130.0, 120.0), strict=True):
+            await journal.acquire(*place, record(key), 115.0)
+            await journal.suspend(key, [Wait("flow", "entity:cart:1:a:b", None)], now)
+    connection = sqlite3.connect(file)
+    connection.executescript("""
+        DROP TABLE turns;
+        ALTER TABLE entities DROP COLUMN path;
+        PRAGMA user_version = 3;
+    """)
+    connection.close()
+    async with opened(SqliteJournal(file)) as journal:
+        await claim(journal)
+        told = await journal.release(*place, None, record(keys[0]), 140.0)
+        assert told == (keys[2], "flow")
+        assert await claimed(journal, now=140.0) == ["3"]
+    async with opened(SqliteJournal(tmp_path / "new.db")):
+        pass
+    assert schema(file) == schema(tmp_path / "new.db")

@@ -13,6 +13,7 @@ from journaling import claimed, record, start, status
 
 from plait import step
 from plait.durable import DurableRunner, JournalError, PostgresJournal
+from plait.durable._journal import Wait
 from plait.durable._postgres import _arrays, _schema
 
 pytestmark = pytest.mark.anyio
@@ -159,21 +160,44 @@ async def test_many_may_make_a_journal_at_the_same_time(new_journal):
 async def test_an_older_journal_is_migrated_once(postgres, new_journal, schema, monkeypatch):
     async with opened(new_journal()) as journal:
         await start(journal, due=1e9)
-    monkeypatch.setattr(_schema, "VERSION", 2)
-    monkeypatch.setitem(_schema._MIGRATIONS, 1, "ALTER TABLE runs ADD COLUMN more text")
+    newer = _schema.VERSION + 1
+    monkeypatch.setitem(
+        _schema._MIGRATIONS, _schema.VERSION, "ALTER TABLE runs ADD COLUMN more text"
+    )
+    monkeypatch.setattr(_schema, "VERSION", newer)
     async with opened(new_journal()) as journal, opened(new_journal()):
         assert await status(journal) == "queued"
     found = postgres.ask(f"SELECT version, more FROM {schema}.journal_version, {schema}.runs")
-    assert found == [(2, None)]
+    assert found == [(newer, None)]
+
+
+async def test_who_waited_for_an_entity_in_an_older_journal_stands_in_line(
+    postgres, new_journal, schema
+):
+    place = ("cart:1", "a:b")
+    async with opened(new_journal()) as journal:
+        keys = [await start(journal, name) for name in ("1", "2", "3")]
+        await journal.acquire(*place, record(keys[0]), 110.0)
+        for key, now in zip(keys[1:], (130.0, 120.0), strict=True):
+            await journal.acquire(*place, record(key), 115.0)
+            await journal.suspend(key, [Wait("flow", "entity:cart:1:a:b", None)], now)
+    postgres.ask(f"DROP TABLE {schema}.turns")
+    postgres.ask(f"ALTER TABLE {schema}.entities DROP COLUMN path")
+    postgres.ask(f"UPDATE {schema}.journal_version SET version = 1")
+    async with opened(new_journal()) as journal:
+        await claimed(journal)
+        told = await journal.release(*place, None, record(keys[0]), 140.0)
+        assert told == (keys[2], "flow")
+        assert await claimed(journal, now=140.0) == ["3"]
 
 
 async def test_a_migration_that_fails_has_not_begun(postgres, new_journal, schema, monkeypatch):
     async with opened(new_journal()):
         pass
     with monkeypatch.context() as patch:
-        patch.setattr(_schema, "VERSION", 2)
         broken = "ALTER TABLE runs ADD COLUMN more text; SELECT * FROM missing"
-        patch.setitem(_schema._MIGRATIONS, 1, broken)
+        patch.setitem(_schema._MIGRATIONS, _schema.VERSION, broken)
+        patch.setattr(_schema, "VERSION", _schema.VERSION + 1)
         with pytest.raises(JournalError, match='relation "missing" does not exist'):
             await new_journal().open()
     async with opened(new_journal()) as journal:

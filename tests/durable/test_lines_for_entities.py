@@ -100,9 +100,13 @@ async def test_the_line_is_one_over_runners_and_runs_out_of_memory(journal, file
 
 
 async def test_tasks_of_one_run_stand_in_the_line_with_all_others(journal, file):
+    begun = []
+
     @workflow
     async def several(_: None, context: WorkflowContext) -> None:
         async def one(number):
+            # A call of its own tells it from the others when the run is carried on.
+            await context.step("begin", begun.append, number)
             async with context.entity(list, "line") as line:
                 line.append(number)
 

@@ -137,8 +137,9 @@ def free(times: Mapping[int, float], connection: sqlite3.Connection) -> None:
 
 def pass_on(now: float, connection: sqlite3.Connection) -> None:
     """Keep for the next ones what was kept for others for too long."""
+    # A cross join begins with its left side: few are offered something, and many are executed.
     passed_over = f"""
-        SELECT DISTINCT kind, key FROM turns JOIN entities USING (kind, key)
+        SELECT DISTINCT kind, key FROM turns CROSS JOIN entities USING (kind, key)
         WHERE offered IS NOT NULL AND NOT ({_IS_KEPT}) AND holder IS NULL AND EXISTS (
             SELECT 1 FROM turns AS next
             WHERE next.kind = turns.kind AND next.key = turns.key AND next.offered IS NULL
@@ -151,7 +152,7 @@ def pass_on(now: float, connection: sqlite3.Connection) -> None:
 def turns(runner: int, connection: sqlite3.Connection) -> tuple[Turn, ...]:
     """Who, in the runs that a runner executes, has or had an entity kept for it."""
     select = (
-        "SELECT run, path FROM turns JOIN runs ON runs.key = run"
+        "SELECT run, path FROM turns CROSS JOIN runs ON runs.key = run"
         " WHERE offered IS NOT NULL AND status = 'running' AND runner = ?"
     )
     return tuple(map(Turn._make, connection.execute(select, (runner,))))

@@ -72,7 +72,7 @@ QUESTIONS = {
     "append": lambda journal: _awaited(journal.append(record(2))),
     "fold": lambda journal: _awaited(journal.fold(record(2))),
     "set an event": lambda journal: journal.set_event(record(2), "other", 1e9),
-    "acquire": lambda journal: journal.acquire("cart", "a", record(2)),
+    "acquire": lambda journal: journal.acquire("cart", "a", record(2), 1e9),
     "release": lambda journal: journal.release("cart", "a", None, record(2), 1e9),
     "prune": lambda journal: journal.prune(50.0, (), 1),
     "changed": lambda journal: journal.changed(0),

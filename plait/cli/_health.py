@@ -7,13 +7,15 @@ from typing import TYPE_CHECKING, Any
 
 import anyio
 
-from plait.cli._loading import client_at, found_journal
+from plait.cli._asking import ask
+from plait.cli._loading import found_journal
 from plait.durable import PostgresJournal
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from plait.cli._output import Output
+    from plait.durable._client import RunClient
 
 
 def health_of(journal: str) -> dict[str, Any]:
@@ -62,7 +64,7 @@ def _of_a_file(file: Path, journal: str) -> dict[str, Any]:
             problems = [row[0] for row in checked if row[0] != "ok"]
         finally:
             connection.close()
-        counts = {} if problems else anyio.run(_counts, journal)
+        counts = {} if problems else ask(_counts, journal)
     except sqlite3.DatabaseError as error:
         problems = [str(error)]
     return {
@@ -74,16 +76,11 @@ def _of_a_file(file: Path, journal: str) -> dict[str, Any]:
     }
 
 
-async def _counts(journal: str) -> dict[str, int]:
-    client = client_at(journal)
-    await client._journal.open()
-    try:
-        counts: dict[str, int] = {}
-        before: str | None = None
-        while page := await client.list(before=before, limit=1000):
-            for info in page:
-                counts[info.status] = counts.get(info.status, 0) + 1
-            before = page[-1].run_id
-        return counts
-    finally:
-        await client._journal.close()
+async def _counts(client: RunClient) -> dict[str, int]:
+    counts: dict[str, int] = {}
+    before: str | None = None
+    while page := await client.list(before=before, limit=1000):
+        for info in page:
+            counts[info.status] = counts.get(info.status, 0) + 1
+        before = page[-1].run_id
+    return counts

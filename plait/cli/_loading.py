@@ -28,6 +28,7 @@ from plait.primitives._decorators import as_primitive
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+RunId = Annotated[str, typer.Argument(metavar="RUN_ID")]
 JournalOption = Annotated[
     str,
     typer.Option(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import sys
-from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -12,47 +11,48 @@ from typing import TYPE_CHECKING, Annotated, Any
 import anyio
 import typer
 from rich.text import Text
-from rich.tree import Tree
 
+from plait.cli._asking import ask
 from plait.cli._durations import seconds_in
 from plait.cli._executing import durably, shown, tell, until_signalled
 from plait.cli._loading import (
     AppOption,
     JournalOption,
+    RunId,
     SeenInOption,
-    client_at,
     input_text,
     runner_at,
 )
 from plait.cli._output import CommandError, Exit, Json, Output, output
-from plait.cli._watching import SYMBOLS
+from plait.cli._telling import (
+    STYLES,
+    awaited,
+    drawn,
+    fields_of,
+    node_fields,
+    payload_line,
+    payload_told,
+    status_of,
+    tell_node,
+    tell_waits,
+)
 from plait.durable._journal import ENDED
-from plait.durable._readable import as_json, readable, written
-from plait.durable._timeline import Node, tree_of
-from plait.primitives import Failure, Success
+from plait.durable._readable import readable
+from plait.durable._timeline import tree_of
+from plait.primitives import Failure
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from plait.durable import DurableRunner, Run, RunInfo
     from plait.durable._client import RunClient
-    from plait.durable._info import Waiting
+    from plait.durable._timeline import Node
 
 app = typer.Typer(no_args_is_help=True, help="Look at the runs of a journal, and act on them.")
 
-RunId = Annotated[str, typer.Argument(metavar="RUN_ID")]
 Workflow = Annotated[str | None, typer.Option(help="Only those of this workflow.")]
 
-_STYLES = {
-    "completed": "green",
-    "failed": "red",
-    "cancelled": "yellow",
-    "waiting": "yellow",
-    "running": "cyan",
-    "queued": "dim",
-}
 _TAIL_SECONDS = 0.2
-_LONGEST = 100
 
 
 @app.command("list")
@@ -71,8 +71,8 @@ def list_(
     """List runs, the newest first."""
     with output(is_json=is_json) as printed:
         statuses: Any = status or ()
-        if unknown := set(statuses).difference(_STYLES):
-            msg = f"{min(unknown)!r} is no status; there are {', '.join(_STYLES)}"
+        if unknown := set(statuses).difference(STYLES):
+            msg = f"{min(unknown)!r} is no status; there are {', '.join(STYLES)}"
             raise CommandError(msg)
         pairs = [it.partition("=") for it in metadata or ()]
         wanted = {name: value for name, _, value in pairs}
@@ -82,9 +82,9 @@ def list_(
                 workflow=workflow, status=statuses, metadata=wanted, before=before, limit=limit
             )
 
-        runs = _with(journal, application, found)
+        runs = ask(found, journal, application)
         if is_json:
-            printed.value([_fields(info) for info in runs])
+            printed.value([fields_of(info) for info in runs])
             return
         printed.table(
             ("RUN", "WORKFLOW", "STATUS", "STARTED", "WAITS FOR"),
@@ -92,9 +92,9 @@ def list_(
                 (
                     info.run_id,
                     info.workflow,
-                    Text(info.status, style=_STYLES[info.status]),
+                    status_of(info),
                     f"{info.created_at:%Y-%m-%d %H:%M:%S}",
-                    ", ".join(map(_awaited, info.waits)),
+                    ", ".join(map(awaited, info.waits)),
                 )
                 for info in runs
             ],
@@ -115,25 +115,22 @@ def show(
             stored = await client._find(run_id)
             payloads = {"input": stored.start.payload, "outcome": stored.outcome}
             kept = {
-                name: await _told(client, payload, run_id) for name, payload in payloads.items()
+                name: await payload_told(client, payload, run_id)
+                for name, payload in payloads.items()
             }
             return await client.info(run_id), await tree_of(client, run_id), kept
 
-        info, root, kept = _with(journal, application, found)
+        info, root, kept = ask(found, journal, application)
         if is_json:
-            printed.value({**_fields(info), **kept, "nodes": _plain(root)})
+            printed.value({**fields_of(info), **kept, "nodes": node_fields(root)})
             return
-        status = Text(info.status, style=_STYLES[info.status])
-        printed.out.print(Text.assemble(info.run_id, "  ", status, "  ", (info.workflow, "dim")))
-        for wait in info.waits:
-            until = "" if wait.until is None else f" until {wait.until:%Y-%m-%d %H:%M:%S} UTC"
-            printed.text(f"waits for {_awaited(wait)}{until}")
-        printed.out.print(Text.assemble(("input  ", "dim"), _line(_untyped(kept["input"]))))
+        workflow = (info.workflow, "dim")
+        printed.out.print(Text.assemble(info.run_id, "  ", status_of(info), "  ", workflow))
+        tell_waits(info, printed)
+        printed.out.print(Text.assemble(("input  ", "dim"), payload_line(kept["input"])))
         if info.status == "completed":
-            printed.out.print(Text.assemble(("result ", "dim"), _line(_untyped(kept["outcome"]))))
-        whole = Tree("", hide_root=True)
-        _add(root, whole)
-        printed.drawing(whole)
+            printed.out.print(Text.assemble(("result ", "dim"), payload_line(kept["outcome"])))
+        printed.drawing(drawn(root))
 
 
 @app.command()
@@ -145,7 +142,7 @@ def tail(
 ) -> None:
     """Follow a run until it ends; the command ends as it does."""
     with output(is_json=is_json) as printed:
-        _tell_end(run_id, _with(journal, application, partial(_followed, run_id, printed)), printed)
+        _tell_end(run_id, ask(partial(_followed, run_id, printed), journal, application), printed)
 
 
 @app.command()
@@ -173,7 +170,7 @@ def signal(
             readable((await client._find(run_id)).start.context, client._codec)
             await client.signal(run_id, name, brought, signal_id=signal_id)
 
-        _with(journal, application, send)
+        ask(send, journal, application)
         _said(printed, f"sent {name!r} to run {run_id!r}", run_id=run_id, signal=name)
 
 
@@ -187,10 +184,10 @@ def cancel(
     """Ask a run to stop, once whoever executes it has undone what is to be undone."""
     with output(is_json=is_json) as printed:
 
-        async def ask(client: RunClient) -> bool:
+        async def stop(client: RunClient) -> bool:
             return await client.cancel(run_id)
 
-        was_under_way = _with(journal, application, ask)
+        was_under_way = ask(stop, journal, application)
         said = "was asked to stop" if was_under_way else "had ended already"
         _said(printed, f"run {run_id!r} {said}", run_id=run_id, was_under_way=was_under_way)
 
@@ -258,7 +255,7 @@ def export(
                     count += 1
             printed.note(f"{count} lines in {to}")
 
-        _with(journal, application, write)
+        ask(write, journal, application)
 
 
 @app.command()
@@ -279,25 +276,8 @@ def prune(
         async def remove(client: RunClient) -> int:
             return await client.prune(seconds, status=statuses)
 
-        count = _with(journal, application, remove)
+        count = ask(remove, journal, application)
         _said(printed, f"{count} runs were removed", removed=count)
-
-
-def _with(
-    journal: str, application: list[str] | None, ask: Callable[[RunClient], Awaitable[Any]]
-) -> Any:
-    """Ask a journal, which others may use meanwhile."""
-    client = client_at(journal, application or ())
-
-    async def main() -> Any:
-        await client._journal.open()
-        try:
-            return await ask(client)
-        finally:
-            with anyio.CancelScope(shield=True):
-                await client._journal.close()
-
-    return anyio.run(main)
 
 
 def _execute(
@@ -325,7 +305,7 @@ async def _followed(run_id: str, printed: Output, client: RunClient) -> str | No
                 key = (node.path, node.state)
                 if key not in seen:
                     seen.add(key)
-                    _print_node(node, printed)
+                    tell_node(node, printed)
             if info.status in ENDED:
                 return info.status
             await anyio.sleep(_TAIL_SECONDS)
@@ -342,93 +322,6 @@ def _tell_end(run_id: str, status: str | None, printed: Output) -> None:
     if status != "completed":
         verb = "was" if status == "cancelled" else "has"
         printed.fail(f"run {run_id!r} {verb} {status}", Exit.FAILED, run_id=run_id)
-
-
-def _print_node(node: Node, printed: Output) -> None:
-    if printed.is_json:
-        printed.value({name: part for name, part in _plain(node).items() if name != "children"})
-        return
-    symbol, style = SYMBOLS[node.state]
-    printed.out.print(Text.assemble((symbol, style), " ", node.path, _short(node)))
-
-
-def _add(node: Node, into: Tree) -> None:
-    symbol, style = SYMBOLS[node.state]
-    line = Text.assemble((symbol, style), " ", node.label, _short(node))
-    line.no_wrap, line.overflow = True, "ellipsis"
-    branch = into.add(line)
-    for child in node.children:
-        _add(child, branch)
-
-
-def _short(node: Node) -> Text:
-    match node.outcome:
-        case Success(value):
-            text = _line(value)
-            short = text if len(text) <= _LONGEST else f"{text[:_LONGEST]}…"
-            return Text(f"  {short}", style="dim")
-        case Failure(error):
-            return Text(f"  {type(error).__name__}: {error}", style="red")
-        case _:
-            return Text("")
-
-
-def _untyped(value: Any) -> Any:
-    """What a payload says, without the names of its types."""
-    if isinstance(value, dict):
-        parts: Any = value["fields"] if value.keys() == {"$type", "fields"} else value
-        return {name: _untyped(part) for name, part in parts.items()}
-    return [_untyped(part) for part in value] if isinstance(value, list) else value
-
-
-async def _told(client: RunClient, payload: bytes | None, run_id: str) -> Any:
-    if not payload:
-        return None
-    whole = await client._blobs.get(payload, run_id)
-    with suppress(ValueError):
-        return written(whole, client._codec)
-    try:
-        return readable(whole, client._codec)
-    except ValueError as error:
-        return f"{type(error).__name__}: {error}"
-
-
-def _line(value: Any) -> str:
-    return json.dumps(as_json(value), ensure_ascii=False)
-
-
-def _plain(node: Node) -> dict[str, Any]:
-    known: dict[str, Any] = {"path": node.path, "state": node.state, "order": node.order}
-    if isinstance(node.outcome, Success):
-        known["result"] = as_json(node.outcome.value)
-    if isinstance(node.outcome, Failure):
-        known["error"] = as_json(node.outcome.error)
-    return {**known, "children": [_plain(child) for child in node.children]}
-
-
-def _awaited(wait: Waiting) -> str:
-    """What a run waits for, in words."""
-    if wait.needs:
-        return f"a runner with {' and '.join(sorted(wait.needs))}"
-    return wait.signal or wait.path
-
-
-def _fields(info: RunInfo) -> dict[str, Any]:
-    return {
-        "run_id": info.run_id,
-        "workflow": info.workflow,
-        "status": info.status,
-        "created_at": info.created_at,
-        "updated_at": info.updated_at,
-        "metadata": dict(info.metadata),
-        "queue": info.queue,
-        "parent": info.parent,
-        "is_cancelled": info.is_cancelled,
-        "waits": [
-            {"path": w.path, "signal": w.signal, "until": w.until, "needs": sorted(w.needs)}
-            for w in info.waits
-        ],
-    }
 
 
 def _said(printed: Output, text: str, **values: Any) -> None:

@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any
 from rich.cells import cell_len, set_cell_size
 from rich.text import Text
 
-from plait.cli._loading import JournalOption, SeenInOption
+from plait.cli._asking import ask
+from plait.cli._loading import JournalOption, RunId, SeenInOption
 from plait.cli._output import Json, output
-from plait.cli._runs import RunId, _awaited, _with
+from plait.cli._telling import tell_waits
 from plait.cli._watching import SYMBOLS
 from plait.durable._readable import as_json
 from plait.durable._timeline import traces_of, tree_of
@@ -46,7 +47,7 @@ def trace(
             info = await client.info(run_id)
             return info, await tree_of(client, run_id), await traces_of(client, run_id)
 
-        info, root, traces = _with(journal, application, found)
+        info, root, traces = ask(found, journal, application)
         if is_json:
             known = {"run_id": info.run_id, "workflow": info.workflow, "status": info.status}
             printed.value({**known, "trace_ids": traces, "nodes": _plain(root)})
@@ -58,9 +59,7 @@ def _print(info: RunInfo, root: Node, traces: list[str], printed: Output) -> Non
     _, style = SYMBOLS[root.state]
     head = Text.assemble(info.run_id, "  ", (info.status, style), "  ", (info.workflow, "dim"))
     printed.out.print(head.append(f"  {info.created_at:%Y-%m-%d %H:%M:%S} UTC", "dim"))
-    for wait in info.waits:
-        until = "" if wait.until is None else f" until {wait.until:%Y-%m-%d %H:%M:%S} UTC"
-        printed.text(f"waits for {_awaited(wait)}{until}")
+    tell_waits(info, printed)
     nodes = {node.path: node for node in root.walk()}
     timings = [_timing(node, root) for node in nodes.values()]
     # Through a pipe as on a usual terminal, unless COLUMNS says otherwise.

@@ -1,4 +1,4 @@
-"""The door that every execution passes through, and the operators that compose."""
+"""What every primitive is: executed through the door, composed with others, equal by its parts."""
 
 from __future__ import annotations
 
@@ -10,13 +10,10 @@ from typing import (
     TYPE_CHECKING,
     Any,
     ClassVar,
-    Generic,
     Self,
     SupportsIndex,
     TypeAlias,
     TypeVar,
-    TypeVarTuple,
-    overload,
 )
 
 import anyio
@@ -25,6 +22,7 @@ from plait.primitives._compensation import as_scope
 from plait.primitives._context import WorkflowContext, current_context
 from plait.primitives._door import COMPOSITE, SCOPE, STEP, door, numbering
 from plait.primitives._futures import Future
+from plait.primitives._operators import Operators
 from plait.primitives._shape import describe, to_mermaid
 
 if TYPE_CHECKING:
@@ -37,19 +35,15 @@ if TYPE_CHECKING:
         Mapping,
     )
 
-    from plait.primitives._parallel import ParallelPrimitive
-    from plait.primitives._sequential import SequentialPrimitive
 
 In = TypeVar("In", contravariant=True)
 Out = TypeVar("Out", covariant=True)
-T = TypeVar("T")
-Ts = TypeVarTuple("Ts")
 
 if TYPE_CHECKING:
     Operand: TypeAlias = "WorkflowPrimitive[In, Out] | Callable[[In], Awaitable[Out]]"
 
 
-class WorkflowPrimitive(ABC, Generic[In, Out]):
+class WorkflowPrimitive(Operators[In, Out], ABC):
     """A typed unit of async work that composes.
 
     A subclass writes `async def execute(self, input_data, context)` and nothing else. `a >> b`
@@ -155,84 +149,6 @@ class WorkflowPrimitive(ABC, Generic[In, Out]):
             f"use `await {self.name}(data)` there"
         )
         raise RuntimeError(msg)
-
-    @overload
-    def __rshift__(self, other: WorkflowPrimitive[Out, T]) -> SequentialPrimitive[In, T]: ...
-    @overload
-    def __rshift__(self, other: Callable[[Out], Awaitable[T]]) -> SequentialPrimitive[In, T]: ...
-    @overload
-    def __rshift__(
-        self, other: Callable[[Out, WorkflowContext], Awaitable[T]]
-    ) -> SequentialPrimitive[In, T]: ...
-    @overload
-    def __rshift__(self, other: Callable[[Out], T]) -> SequentialPrimitive[In, T]: ...
-    @overload
-    def __rshift__(
-        self, other: Callable[[Out, WorkflowContext], T]
-    ) -> SequentialPrimitive[In, T]: ...
-    def __rshift__(self, other: Any) -> SequentialPrimitive[In, Any]:
-        """`self >> other`: the output of `self` is the input of `other`."""
-        from plait.primitives._sequential import SequentialPrimitive
-
-        return SequentialPrimitive((self, other))
-
-    @overload
-    def __rrshift__(self, other: Callable[[T], Awaitable[In]]) -> SequentialPrimitive[T, Out]: ...
-    @overload
-    def __rrshift__(
-        self, other: Callable[[T, WorkflowContext], Awaitable[In]]
-    ) -> SequentialPrimitive[T, Out]: ...
-    @overload
-    def __rrshift__(self, other: Callable[[T], In]) -> SequentialPrimitive[T, Out]: ...
-    @overload
-    def __rrshift__(
-        self, other: Callable[[T, WorkflowContext], In]
-    ) -> SequentialPrimitive[T, Out]: ...
-    def __rrshift__(self, other: Any) -> SequentialPrimitive[Any, Out]:
-        """`other >> self`, for a function on the left."""
-        from plait.primitives._sequential import SequentialPrimitive
-
-        return SequentialPrimitive((other, self))
-
-    @overload
-    def __or__(self, other: ParallelPrimitive[In, *Ts]) -> ParallelPrimitive[In, Out, *Ts]: ...
-    @overload
-    def __or__(self, other: WorkflowPrimitive[In, T]) -> ParallelPrimitive[In, Out, T]: ...
-    @overload
-    def __or__(self, other: Callable[[In], Awaitable[T]]) -> ParallelPrimitive[In, Out, T]: ...
-    @overload
-    def __or__(
-        self, other: Callable[[In, WorkflowContext], Awaitable[T]]
-    ) -> ParallelPrimitive[In, Out, T]: ...
-    @overload
-    def __or__(self, other: Callable[[In], T]) -> ParallelPrimitive[In, Out, T]: ...
-    @overload
-    def __or__(
-        self, other: Callable[[In, WorkflowContext], T]
-    ) -> ParallelPrimitive[In, Out, T]: ...
-    def __or__(self, other: Any) -> ParallelPrimitive[Any, *tuple[Any, ...]]:
-        """`self | other`: both get the same input at the same time; the result is a tuple."""
-        from plait.primitives._parallel import ParallelPrimitive
-
-        return ParallelPrimitive((self, other))
-
-    @overload
-    def __ror__(self, other: Callable[[In], Awaitable[T]]) -> ParallelPrimitive[In, T, Out]: ...
-    @overload
-    def __ror__(
-        self, other: Callable[[In, WorkflowContext], Awaitable[T]]
-    ) -> ParallelPrimitive[In, T, Out]: ...
-    @overload
-    def __ror__(self, other: Callable[[In], T]) -> ParallelPrimitive[In, T, Out]: ...
-    @overload
-    def __ror__(
-        self, other: Callable[[In, WorkflowContext], T]
-    ) -> ParallelPrimitive[In, T, Out]: ...
-    def __ror__(self, other: Any) -> ParallelPrimitive[Any, *tuple[Any, ...]]:
-        """`other | self`, for a function on the left."""
-        from plait.primitives._parallel import ParallelPrimitive
-
-        return ParallelPrimitive((other, self))
 
     def future(self, input_data: In | Future[In]) -> Future[Out]:
         """Describe an execution without doing it.

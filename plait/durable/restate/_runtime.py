@@ -18,8 +18,8 @@ from plait.durable._data import DataLog
 from plait.durable._errors import WorkflowChangedError
 from plait.durable._recorder import undecodable
 from plait.durable.restate._driver import Answer, Shield, StrandGroup, Wait
-from plait.durable.restate._errors import UnsupportedOnRestateError
 from plait.durable.restate._frames import Frame
+from plait.durable.restate._in_step import InStep, refused
 from plait.durable.restate._messages import BYTES, Mailbox, event_name
 from plait.durable.restate._steps import CANCELLED, ERROR, VALUE, Done, StepRun
 from plait.durable.restate._support import check, is_step
@@ -209,7 +209,7 @@ class RestateRuntime(Runtime):
         self, kind: type[T], key: str, default: Callable[[], T], context: WorkflowContext
     ) -> AbstractAsyncContextManager[T]:
         """Refuse: a run on Restate has no state but its own."""
-        raise _refused(context, f"holds the entity {kind.__qualname__} {key!r}")
+        raise refused(context, f"holds the entity {kind.__qualname__} {key!r}")
 
     def report(
         self, event: str, attributes: Mapping[str, Attribute], context: WorkflowContext
@@ -379,33 +379,5 @@ class RestateRuntime(Runtime):
             raise Abort(undecodable(self._restate.key(), error)) from error
 
 
-class InStep(Runtime):
-    """What the code of a step is given: it waits for nothing that a replay would have to know."""
-
-    def time(self) -> float:
-        """The wall clock's time, which the deadlines around the step are told in."""
-        return time.time()
-
-    async def wait_for(
-        self, signal: str, payload_type: Any, timeout: float | None, context: WorkflowContext
-    ) -> Any:
-        """Refuse: a step that waits cannot leave memory."""
-        raise _refused(context, f"waits for the signal {signal!r} inside of a step")
-
-    async def set_event(self, name: str, value: Any, context: WorkflowContext) -> None:
-        """Refuse: what a step does is kept when it has ended."""
-        raise _refused(context, f"sets the event {name!r} inside of a step")
-
-    def entity(
-        self, kind: type[T], key: str, default: Callable[[], T], context: WorkflowContext
-    ) -> AbstractAsyncContextManager[T]:
-        """Refuse: a run on Restate has no state but its own."""
-        raise _refused(context, f"holds the entity {kind.__qualname__} {key!r}")
-
-
 def _head(kind: str) -> dict[str, Any]:
     return {"kind": kind, "at": time.time()}
-
-
-def _refused(context: WorkflowContext, what: str) -> UnsupportedOnRestateError:
-    return UnsupportedOnRestateError(f"{context.path!r} {what}, which Restate cannot carry")

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, TypeVar
 import anyio
 
 from plait.cli._loading import client_at
+from plait.durable._opened import opened
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
@@ -34,11 +35,7 @@ def ask(
     client = client_at(journal, application or ())
 
     async def main() -> T:
-        await client._journal.open()
-        try:
+        async with opened(client._journal):
             return await question(client)
-        finally:
-            with anyio.CancelScope(shield=True):
-                await client._journal.close()
 
     return anyio.run(main)

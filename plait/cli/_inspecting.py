@@ -20,6 +20,7 @@ from plait.cli._health import health_of, tell_health
 from plait.cli._loading import JournalOption, load, runner_at, workflow_at
 from plait.cli._output import CommandError, Exit, Json, Output, output
 from plait.durable import DurableRunner, JournalError, Verification, WorkflowChangedError
+from plait.durable._opened import opened
 from plait.primitives._drawing import draw
 
 if TYPE_CHECKING:
@@ -170,11 +171,8 @@ def _grow(primitive: WorkflowPrimitive[Any, Any], into: Tree) -> None:
 
 async def _verified(runner: DurableRunner, run_ids: list[str]) -> list[Verification]:
     # The runner is not entered: nothing is to be executed, or taken from another one.
-    await runner._journal.open()
-    try:
+    async with opened(runner._journal):
         return [await _verification(runner, it) for it in run_ids or await _under_way(runner)]
-    finally:
-        await runner._journal.close()
 
 
 async def _under_way(runner: DurableRunner) -> list[str]:

@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
-from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import anyio
 
 from plait.durable import DurableRunner, JournalError, MemoryJournal, Run
+from plait.durable._opened import opened
 from plait.primitives import Failure, Outcome, Success, WorkflowContext, WorkflowPrimitive
 from plait.primitives._errors import Abort
 from plait.testing._front import Around, Fronted, FrontRuntime
 from plait.testing._mortal import MortalJournal, is_outside
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Coroutine
+    from collections.abc import Coroutine
+    from contextlib import AbstractAsyncContextManager
 
     from plait.durable import Journal
     from plait.primitives import Runtime
@@ -137,16 +138,9 @@ async def live(
     return life
 
 
-@asynccontextmanager
-async def storage() -> AsyncGenerator[Journal, None]:
+def storage() -> AbstractAsyncContextManager[Journal]:
     """What outlives processes."""
-    journal = MemoryJournal()
-    await journal.open()
-    try:
-        yield journal
-    finally:
-        with anyio.CancelScope(shield=True):
-            await journal.close()
+    return opened(MemoryJournal())
 
 
 async def _beside(during: During, run: Run[Any], journal: MortalJournal) -> None:

@@ -11,6 +11,7 @@ from plait.durable import DurableRunner, JournalError
 from plait.durable._executor import Executor
 from plait.durable._journal import RunQuery
 from plait.durable._known import known_as
+from plait.durable._opened import opened
 from plait.durable._verification import verify
 from plait.primitives._decorators import as_primitive
 from plait.testing._surroundings import virtual_time
@@ -112,9 +113,5 @@ async def _opened(journal: str | Journal | DurableRunner) -> AsyncGenerator[Dura
         yield journal
         return
     runner = DurableRunner(journal)
-    await runner._journal.open()
-    try:
+    async with opened(runner._journal):
         yield runner
-    finally:
-        with anyio.CancelScope(shield=True):
-            await runner._journal.close()

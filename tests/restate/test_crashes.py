@@ -4,8 +4,8 @@ import anyio
 import carried
 import httpx
 import pytest
-from conftest import Worker
 from effects import effects_of, until_begun
+from restate_process import Worker
 from wire import Wire
 
 from plait import StepTimeoutError

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 import anyio
 import pytest
 
 from plait.durable import Journal
+from plait.durable._opened import opened
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Coroutine
+    from collections.abc import Coroutine
 
 MakeJournal: TypeAlias = Callable[[], Journal]
 SuiteT = TypeVar("SuiteT", bound="type[Suite]")
@@ -51,17 +52,6 @@ def on_event_loops(suite: SuiteT) -> SuiteT:
         if name.startswith("test_") and inspect.iscoroutinefunction(test):
             setattr(suite, name, _run_on_a_loop(test))
     return suite
-
-
-@asynccontextmanager
-async def opened(journal: Journal) -> AsyncGenerator[Journal, None]:
-    """A journal that is open."""
-    await journal.open()
-    try:
-        yield journal
-    finally:
-        with anyio.CancelScope(shield=True):
-            await journal.close()
 
 
 def _run_on_a_loop(test: Callable[..., Coroutine[Any, Any, None]]) -> Callable[..., None]:

@@ -1,11 +1,9 @@
 """The journals that every conformance test runs over: to add one, add a parameter."""
 
-import contextlib
-
-import anyio
 import pytest
 
 from plait.durable import MemoryJournal, SqliteJournal
+from plait.durable._opened import opened
 
 
 @pytest.fixture(params=["sqlite", "memory"])
@@ -36,13 +34,3 @@ async def two(storage, new_journal):
         pytest.skip("nothing else can open what is in memory")
     async with opened(new_journal()) as first, opened(new_journal()) as second:
         yield first, second
-
-
-@contextlib.asynccontextmanager
-async def opened(journal):
-    await journal.open()
-    try:
-        yield journal
-    finally:
-        with anyio.CancelScope(shield=True):
-            await journal.close()

@@ -8,11 +8,11 @@ import time
 
 import anyio
 import pytest
-from conftest import opened
 from journaling import claimed, new, paths, record, start
 
 from plait.durable import JournalError, MemoryJournal, SqliteJournal
 from plait.durable._journal import RunQuery
+from plait.durable._opened import opened
 
 pytestmark = pytest.mark.anyio
 

@@ -10,10 +10,10 @@ from pathlib import Path
 import anyio
 import pytest
 from anyio.lowlevel import checkpoint
-from conftest import opened
 from journaling import claimed, new, record, start
 
 from plait.durable import JournalError, LeaseLostError, SqliteJournal
+from plait.durable._opened import opened
 from plait.durable._sqlite._leases import Lease
 from plait.durable._sqlite._writer import Uses
 

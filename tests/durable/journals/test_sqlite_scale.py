@@ -4,11 +4,11 @@ import json
 
 import anyio
 import pytest
-from conftest import opened
 from journaling import claim, new, record
 
 from plait.durable import SqliteJournal
 from plait.durable._journal import QueueLimits, RunQuery, Wait
+from plait.durable._opened import opened
 
 pytestmark = pytest.mark.anyio
 

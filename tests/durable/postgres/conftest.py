@@ -8,9 +8,8 @@ import pytest
 
 sys.path.append(str(Path(__file__).parents[1] / "journals"))
 
-from helping import opened
-
 from plait.durable import PostgresJournal
+from plait.durable._opened import opened
 
 
 @pytest.fixture(scope="module", params=["asyncio"])

@@ -9,16 +9,6 @@ from pathlib import Path
 import anyio
 
 
-@contextlib.asynccontextmanager
-async def opened(journal):
-    await journal.open()
-    try:
-        yield journal
-    finally:
-        with anyio.CancelScope(shield=True):
-            await journal.close()
-
-
 async def until(ask, enough=bool):
     """What is found once it is enough."""
     with anyio.fail_after(90):

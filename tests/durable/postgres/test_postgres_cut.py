@@ -10,8 +10,10 @@ import time
 from functools import partial
 
 import pytest
-from helping import alive, opened, until, working
+from helping import alive, until, working
 from journaling import paths, record
+
+from plait.durable._opened import opened
 
 pytestmark = pytest.mark.anyio
 

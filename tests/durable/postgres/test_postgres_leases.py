@@ -7,11 +7,12 @@ import time
 
 import anyio
 import pytest
-from helping import alive, opened, until, working
+from helping import alive, until, working
 from journaling import claimed, new, paths, record, start
 
 from plait.durable import JournalError, LeaseLostError
 from plait.durable._journal import QueueLimits
+from plait.durable._opened import opened
 from plait.durable._postgres import _leases
 
 pytestmark = pytest.mark.anyio

@@ -8,12 +8,12 @@ import uuid
 import anyio
 import psycopg
 import pytest
-from helping import opened
 from journaling import claimed, record, start, status
 
 from plait import step
 from plait.durable import DurableRunner, JournalError, PostgresJournal
 from plait.durable._journal import Wait
+from plait.durable._opened import opened
 from plait.durable._postgres import _arrays, _schema
 
 pytestmark = pytest.mark.anyio

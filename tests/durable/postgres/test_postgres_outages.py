@@ -9,11 +9,12 @@ import time
 import anyio
 import psycopg
 import pytest
-from helping import opened, until
+from helping import until
 from journaling import claimed, new, paths, record, start, status
 
 from plait import SequentialPrimitive, step
 from plait.durable import DurableRunner, JournalError
+from plait.durable._opened import opened
 from plait.durable._postgres._database import Database
 
 pytestmark = [pytest.mark.anyio, pytest.mark.timeout(300)]

@@ -10,9 +10,8 @@ from dataclasses import dataclass
 from time import monotonic
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from plait.performance._checks import check_key
 from plait.performance._flight import Flight
-from plait.performance._keys import THEIR_OWN_KEYS, key_of
+from plait.performance._keys import THEIR_OWN_KEYS, check_key, key_of
 from plait.performance._store import CacheStore, Entry, Kept, MemoryStore
 from plait.primitives._base import In, Out
 from plait.primitives._concurrency import backend

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, ClassVar, overload
 
-from plait.performance._checks import check_key, check_max_wait
+from plait.performance._limited import Limited
 from plait.performance._lines import Line
 from plait.performance._loops import PerLoop
 from plait.primitives._base import In, Out
 from plait.primitives._errors import RejectedError, StepTimeoutError, noting
-from plait.primitives._wrapper import Wrapper
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable
@@ -113,7 +112,7 @@ class ConcurrencyLimit:
         return RejectedError(msg, self.name)
 
 
-class ConcurrencyLimitPrimitive(Wrapper[In, Out]):
+class ConcurrencyLimitPrimitive(Limited[In, Out]):
     """Executes a primitive at most so many times at once; further calls wait, first come first.
 
     A call that is cancelled while it waits leaves the line, and nothing is lost by it. In a
@@ -141,10 +140,6 @@ class ConcurrencyLimitPrimitive(Wrapper[In, Out]):
     """
 
     _kind: ClassVar[str] = "concurrency_limit"
-    _inside: ClassVar[str] = "/limited"
-    # A replay is not to stand in line for what it only reads.
-    _is_leaf: ClassVar[bool] = True
-    _stays_in_memory: ClassVar[bool] = True
 
     @overload
     def __init__(
@@ -174,7 +169,7 @@ class ConcurrencyLimitPrimitive(Wrapper[In, Out]):
         max_queue: int | None = None,
         key: Callable[[Any], Hashable] | None = None,
     ) -> None:
-        super().__init__(primitive)
+        super().__init__(primitive, max_wait, key)
         if isinstance(limit, ConcurrencyLimit):
             if max_queue is not None:
                 msg = f"max_queue={max_queue!r} belongs to the limit that is shared: {limit!r}"
@@ -183,8 +178,6 @@ class ConcurrencyLimitPrimitive(Wrapper[In, Out]):
         else:
             name = f"concurrency limit of {self.label}"
             self._limit = ConcurrencyLimit(limit, max_queue=max_queue, name=name)
-        self._max_wait = check_max_wait(max_wait)
-        self._key = check_key(key)
 
     async def execute(self, input_data: In, context: WorkflowContext) -> Out:
         """Execute the primitive in a place of its own."""

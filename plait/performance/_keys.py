@@ -1,11 +1,11 @@
-"""The key of an input, where its caller names none."""
+"""The key of an input: the one that its caller makes of it, or the input itself."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable
+    from collections.abc import Callable, Hashable
 
 # Equal to no other key of these, whatever its type. Of the rest, 1 == 1.0 == True.
 THEIR_OWN_KEYS: Final = frozenset({str, int})
@@ -56,3 +56,11 @@ def _plain(value: Any) -> Hashable:
         keys = tuple(map(_plain, value))
         return _NO_KEY if _NO_KEY in keys else keys
     return _NO_KEY
+
+
+def check_key(key: Callable[[Any], Hashable] | None) -> Callable[[Any], Hashable] | None:
+    """A key function, refused where it cannot be called."""
+    if key is not None and not callable(key):
+        msg = f"key={key!r} must be a function of the input"
+        raise TypeError(msg)
+    return key

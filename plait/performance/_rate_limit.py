@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, ClassVar, overload
 
-from plait.performance._checks import check_key, check_max_wait
+from plait.performance._limited import Limited
 from plait.performance._lines import Line
 from plait.performance._loops import PerLoop
 from plait.primitives._base import In, Out
 from plait.primitives._errors import RejectedError, noting
-from plait.primitives._wrapper import Wrapper
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable
@@ -153,7 +152,7 @@ class RateLimit:
         return until if now < until <= latest else now
 
 
-class RateLimitPrimitive(Wrapper[In, Out]):
+class RateLimitPrimitive(Limited[In, Out]):
     """Executes a primitive at most so often in a time; further calls wait, first come first.
 
     A call that is cancelled while it waits leaves the line and uses nothing up. In a durable run
@@ -187,10 +186,6 @@ class RateLimitPrimitive(Wrapper[In, Out]):
     """
 
     _kind: ClassVar[str] = "rate_limit"
-    _inside: ClassVar[str] = "/limited"
-    # A replay is not to use up anything for what it only reads.
-    _is_leaf: ClassVar[bool] = True
-    _stays_in_memory: ClassVar[bool] = True
 
     @overload
     def __init__(
@@ -222,7 +217,7 @@ class RateLimitPrimitive(Wrapper[In, Out]):
         burst: int | None = None,
         key: Callable[[Any], Hashable] | None = None,
     ) -> None:
-        super().__init__(primitive)
+        super().__init__(primitive, max_wait, key)
         if isinstance(rate, RateLimit):
             if per is not None or burst is not None:
                 msg = f"per and burst belong to the limit that is shared: {rate!r}"
@@ -234,8 +229,6 @@ class RateLimitPrimitive(Wrapper[In, Out]):
         else:
             name = f"rate limit of {self.label}"
             self._limit = RateLimit(rate, per, burst=1 if burst is None else burst, name=name)
-        self._max_wait = check_max_wait(max_wait)
-        self._key = check_key(key)
 
     async def execute(self, input_data: In, context: WorkflowContext) -> Out:
         """Execute the primitive once it is its turn."""

@@ -29,6 +29,8 @@ ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
 SITE = ROOT / "site"
 SNIPPET = re.compile(r'^( *)--8<-- "(.+)"$', re.MULTILINE)
+ADDRESS = re.compile(r"https?://\w[^\s)>\"'`]*")
+INSIDE = re.compile(r"https?://(localhost|127\.|[\w.]*example)")
 REFERENCE = re.compile(r"^::: (\S+)$", re.MULTILINE)
 
 
@@ -110,18 +112,20 @@ def build() -> None:
     (SITE / "llms-full.txt").write_text(llms_full(), "utf-8")
 
 
+def addresses() -> list[str]:
+    """The addresses outside that the pages name, apart from those of examples."""
+    texts = [path.read_text("utf-8") for path in (ROOT / "README.md", *DOCS.rglob("*.md"))]
+    found = {url.rstrip(".,;:") for text in texts for url in ADDRESS.findall(text)}
+    return sorted(url for url in found if not INSIDE.match(url))
+
+
 def check_links() -> int:
     """Ask for each address outside; the number of those that do not answer well."""
     import httpx
 
-    texts = [path.read_text("utf-8") for path in (ROOT / "README.md", *DOCS.rglob("*.md"))]
-    found = {url for text in texts for url in re.findall(r"https?://[^\s)>\"'`]+", text)}
-    outside = sorted(
-        url for url in found if not re.search(r"//(localhost|127\.|[\w.]*example)", url)
-    )
     bad = 0
     with httpx.Client(follow_redirects=True, timeout=20) as client:
-        for url in outside:
+        for url in addresses():
             try:
                 said = str(client.get(url).status_code)
             except httpx.HTTPError as error:

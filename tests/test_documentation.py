@@ -3,6 +3,7 @@
 import doctest
 import importlib
 import importlib.util
+import logging
 import pkgutil
 import re
 import sys
@@ -14,9 +15,11 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 import pytest
+import structlog
 from markdown.extensions.toc import slugify
 
 import plait
+from plait.observability import _settings
 
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
@@ -28,6 +31,23 @@ PACKAGES = [
 ]
 REFERENCES = {name for name in PACKAGES if name not in {"plait.primitives", "plait.cli"}}
 PYTHON = re.compile(r'^```python(?: title="(\S+)")?\n(.*?)^```', re.DOTALL | re.MULTILINE)
+
+
+@pytest.fixture(autouse=True)
+def _process_as_it_was(monkeypatch: pytest.MonkeyPatch):
+    """What an example sets up for its whole process is taken back when it has run."""
+    root = logging.getLogger()
+    handlers, level = [*root.handlers], root.level
+    structured = structlog.get_config() if structlog.is_configured() else None
+    monkeypatch.setattr(_settings, "_settings", _settings.settings())
+    yield
+    if structured is None:
+        structlog.reset_defaults()
+    else:
+        structlog.configure(**structured)
+    root.setLevel(level)
+    for handler in set(root.handlers).difference(handlers):
+        root.removeHandler(handler)
 
 
 class _Finder(doctest.DocTestFinder):
@@ -156,6 +176,12 @@ class Html(HTMLParser):
             self.loaded.append(named["href"])
         elif "src" in named:
             self.loaded.append(named["src"])
+
+
+def test_the_addresses_that_can_be_asked_for_are_known(build_docs):
+    addresses = build_docs.addresses()
+    assert "https://www.rfc-editor.org/rfc/rfc5861" in addresses
+    assert all("." in (urlsplit(address).hostname or "").strip(".") for address in addresses)
 
 
 @pytest.fixture(scope="module")

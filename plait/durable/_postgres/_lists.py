@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, get_args
 
 from plait.durable._journal import RunQuery, RunStatus, StoredRun
 from plait.durable._postgres._database import rows
-from plait.durable._postgres._runs import COLUMNS, stored
+from plait.durable._postgres._runs import stored
+from plait.durable._rows import COLUMNS
 
 if TYPE_CHECKING:
     from plait.durable._postgres._database import Connection

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from itertools import groupby
 from operator import itemgetter
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from plait.durable._journal import ENDED, NewRun, Record, StoredRun, Wait
 from plait.durable._postgres import _entities
@@ -13,17 +13,13 @@ from plait.durable._postgres._arrays import Bigints, Blobs, Floats, Texts
 from plait.durable._postgres._database import RefusedError, first, rows
 from plait.durable._postgres._schema import IN_LINE, LINES_UP, NO_LINE
 from plait.durable._postgres._waits import not_executed
+from plait.durable._rows import COLUMNS, stored_run
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Sequence
+    from collections.abc import Collection, Sequence
 
     from plait.durable._journal import RunStatus
     from plait.durable._postgres._database import Connection, Row
-
-COLUMNS = (
-    "key, status, updated, outcome, failures, runner, is_cancelled, progress, run_id, workflow,"
-    " digest, input, context, created, metadata, due, queue, priority, parent"
-)
 
 _INSERT = """
     INSERT INTO runs (run_id, workflow, digest, input, context, created, metadata, due, queue,
@@ -116,23 +112,7 @@ async def stored(connection: Connection, found: Sequence[Row], runner: int) -> l
         )
         for run, *wait in await rows(connection, select, Bigints(waiting)):
             waits.setdefault(run, []).append(Wait._make(wait))
-    return [_stored(row, waits.get(row[0], ()), runner) for row in found]
-
-
-def _stored(row: tuple[Any, ...], waits: Iterable[Wait], runner: int) -> StoredRun:
-    key, status, updated, outcome, failures, owner, is_cancelled, progress, *start = row
-    return StoredRun(
-        key,
-        NewRun(*start),
-        status,
-        updated,
-        outcome,
-        () if failures == "[]" else tuple(json.loads(failures)),
-        is_claimed=owner == runner,
-        is_cancelled=is_cancelled,
-        waits=tuple(waits),
-        progress=progress,
-    )
+    return [stored_run(row, waits.get(row[0], ()), runner) for row in found]
 
 
 async def records(connection: Connection, keys: Sequence[int]) -> dict[int, list[Record]]:

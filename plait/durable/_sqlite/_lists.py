@@ -6,7 +6,8 @@ import json
 from typing import TYPE_CHECKING, Any, get_args
 
 from plait.durable._journal import RunQuery, RunStatus, StoredRun
-from plait.durable._sqlite._runs import COLUMNS, stored
+from plait.durable._rows import COLUMNS
+from plait.durable._sqlite._runs import stored
 
 if TYPE_CHECKING:
     import sqlite3

@@ -8,6 +8,7 @@ from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
 from plait.durable._journal import ENDED, NewRun, Record, StoredRun, Wait
+from plait.durable._rows import COLUMNS, stored_run
 from plait.durable._sqlite import _entities
 from plait.durable._sqlite._rows import ForRows
 from plait.durable._sqlite._schema import IN_LINE, LINES_UP, NO_LINE
@@ -19,11 +20,6 @@ if TYPE_CHECKING:
 
     from plait.durable._journal import RunStatus
     from plait.durable._sqlite._writer import RefusedError
-
-COLUMNS = (
-    "key, status, updated, outcome, failures, runner, is_cancelled, progress, run_id, workflow,"
-    " digest, input, context, created, metadata, due, queue, priority, parent"
-)
 
 _INSERT = ForRows(
     "INSERT INTO runs (run_id, workflow, digest, input, context, created, metadata, due, queue,"
@@ -111,23 +107,7 @@ def stored(
         )
         for run, *wait in connection.execute(select, (json.dumps(waiting),)):
             waits.setdefault(run, []).append(Wait._make(wait))
-    return [_stored(row, waits.get(row[0], ()), runner) for row in rows]
-
-
-def _stored(row: tuple[Any, ...], waits: Iterable[Wait], runner: int) -> StoredRun:
-    key, status, updated, outcome, failures, owner, is_cancelled, progress, *start = row
-    return StoredRun(
-        key,
-        NewRun(*start),
-        status,
-        updated,
-        outcome,
-        () if failures == "[]" else tuple(json.loads(failures)),
-        is_claimed=owner == runner,
-        is_cancelled=bool(is_cancelled),
-        waits=tuple(waits),
-        progress=progress,
-    )
+    return [stored_run(row, waits.get(row[0], ()), runner) for row in rows]
 
 
 def records(keys: Sequence[int], connection: sqlite3.Connection) -> dict[int, list[Record]]:

@@ -13,23 +13,14 @@ from typing import Any
 
 import _dbos
 from _measure import Case, medians, row
+from _ten_steps import STEPS, dbos, durable, ten_steps
 
-from plait import SequentialPrimitive, step
 from plait.durable import DurableRunner, PostgresJournal
 
-STEPS = 10
 ROUNDS = 5
 TURNS = {1: 20, 100: 5, 1_000: 1}
 DBOS_TURNS = {1: 5, 100: 1, 1_000: 1}
 BARE_STEPS = 200
-
-
-@step
-async def increment(number: int) -> int:
-    return number + 1
-
-
-ten_steps = SequentialPrimitive[int, int]([increment] * STEPS).named("ten steps")
 
 
 def server() -> Any:
@@ -37,25 +28,6 @@ def server() -> Any:
     sys.path.append(str(Path(__file__).parents[1] / "tests" / "durable"))
     module = importlib.import_module("postgres_server")
     return module.Server(("listen_addresses=", "max_connections=200"))
-
-
-def durable(runner: DurableRunner, runs: int, turns: int) -> Case:
-    async def run_all() -> None:
-        for _ in range(turns):
-            started = await asyncio.gather(*(runner.start(ten_steps, 0) for _ in range(runs)))
-            for run in started:
-                assert await run.result() == STEPS
-
-    return run_all
-
-
-def dbos(runs: int, turns: int) -> Case:
-    count = iter(range(1_000_000))
-
-    async def run_all() -> None:
-        await _dbos.run_all(runs, turns, f"postgres-{runs}-{next(count)}")
-
-    return run_all
 
 
 async def bare(address: str) -> Callable[[], Awaitable[None]]:

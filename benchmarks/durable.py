@@ -18,25 +18,16 @@ import _dbos
 import _journals
 import _postgres
 from _measure import Case, medians, row
+from _ten_steps import STEPS, dbos, durable, ten_steps
 
-from plait import SequentialPrimitive, step
 from plait.durable import DurableRunner
 
-STEPS = 10
 ROUNDS = 5
 BARE_ROWS = {1: 1_000, 100: 50_000}
 TURNS = {1: 50, 100: 5, 1_000: 1}
 DBOS_TURNS = {1: 5, 100: 1, 1_000: 1}
 WAITING = 100_000
 ENDED = 1_000_000
-
-
-@step
-async def increment(number: int) -> int:
-    return number + 1
-
-
-ten_steps = SequentialPrimitive[int, int]([increment] * STEPS).named("ten steps")
 
 
 def bare(file: Path, rows_a_commit: int) -> Case:
@@ -60,25 +51,6 @@ def bare(file: Path, rows_a_commit: int) -> Case:
         connection.close()
 
     return insert
-
-
-def durable(runner: DurableRunner, runs: int, turns: int) -> Case:
-    async def run_all() -> None:
-        for _ in range(turns):
-            started = await asyncio.gather(*(runner.start(ten_steps, 0) for _ in range(runs)))
-            for run in started:
-                assert await run.result() == STEPS
-
-    return run_all
-
-
-def dbos(runs: int, turns: int) -> Case:
-    count = iter(range(1_000_000))
-
-    async def run_all() -> None:
-        await _dbos.run_all(runs, turns, f"{runs}-{next(count)}")
-
-    return run_all
 
 
 async def throughput(folder: Path) -> None:

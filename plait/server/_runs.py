@@ -88,7 +88,8 @@ async def runs(call: Call) -> Response:
     except ValidationError as error:
         text = error.errors(include_url=False)[0]["msg"]
         raise Problem(400, f"a filter is malformed: {text}", kind="malformed") from None
-    except (OverflowError, UnicodeEncodeError) as error:
+    except (OverflowError, ValueError) as error:
+        # A time of the first or the last day, without an offset, may lie beyond all times here.
         raise Problem(400, f"a filter is malformed: {error}", kind="malformed") from None
     page = [RunView(**fields_of(info, call.redaction)) for info in found]
     following = found[-1].run_id if len(found) == int(limit) else None

@@ -157,12 +157,31 @@ async def test_runs_are_filtered(serving):
 
 @pytest.mark.parametrize(
     "query",
-    ["limit=0", "limit=x", "limit=501", "status=odd", "created_after=then", "colour=red"],
+    [
+        *("limit=0", "limit=x", "limit=501", "status=odd", "colour=red"),
+        *("created_after=then", "created_after=0001-01-01T00:00:00"),
+    ],
 )
 async def test_a_malformed_filter_is_refused(serving, query):
     async with serving() as site:
         answer = await site.client.get(f"/api/runs?{query}")
         assert (answer.status_code, answer.json()["title"]) == (400, "Bad Request")
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        "created_after=0001-01-01T00:00:00%2B14:00&created_before=0001-01-01T00:00:00-14:00",
+        "created_after=9999-12-31T23:59:59-14:00",
+        "workflow=%ED%A0%80&queue=%FF&parent=%00&metadata.%FF=%ED%A0%80",
+        "workflow=\xe9",
+    ],
+)
+async def test_a_filter_that_nothing_can_fit_finds_nothing(serving, query):
+    async with serving() as site:
+        await site.start("double", 1, run_id="a", wait=5)
+        answer = await site.client.get(f"/api/runs?{query}")
+        assert (answer.status_code, answer.json()["runs"]) == (200, [])
 
 
 async def test_a_page_after_a_run_that_is_not_there_is_404(serving):

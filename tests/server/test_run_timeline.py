@@ -78,6 +78,12 @@ def test_an_attempt_that_sleeps_until_the_next_is_not_idle_while_it_is_executed(
     assert drawn(node("run", 0, 5, attempt, parallel)).cuts == []
 
 
+def test_a_wait_that_has_not_begun_is_no_break_in_what_is_executed():
+    begun, to_come = node("run#sleep", 1, 9), node("run#signal:ok", None, None, state="waiting")
+    one, both = (drawn(node("run", 0, 10, *waits)) for waits in ([begun], [begun, to_come]))
+    assert [cut.text for cut in both.cuts] == [cut.text for cut in one.cuts] == ["8 s"]
+
+
 def test_where_nothing_was_executed_nothing_is_cut():
     sleeping = node("run", 0, None, node("run#sleep", 0, None, state="waiting"), state="waiting")
     timeline = drawn(sleeping, now=50)

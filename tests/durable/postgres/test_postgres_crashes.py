@@ -46,7 +46,8 @@ def test_a_killed_process_is_carried_on_to_the_same_end(name, processes, postgre
             name, backend, folder, forks, address=address, schema=schema, lease_seconds=0.6
         )
 
-    crash_everywhere(name, "asyncio", processes, tmp_path, _CHOSEN or "1", made)
+    wrong = crash_everywhere(name, "asyncio", processes, tmp_path, _CHOSEN or "1", made)
+    assert not wrong, "\n".join(wrong)
 
 
 class PostgresCase(Case):

@@ -172,21 +172,24 @@ async def test_a_cancellation_that_the_driver_loses_keeps_nobody_from_closing(
     new_journal, monkeypatch
 ):
     notifies = psycopg.AsyncConnection.notifies
+    lost = []
 
     async def losing(connection, **more):
         try:
             async for notification in notifies(connection, **more):
                 yield notification
-        except asyncio.CancelledError:
-            pass
+        except asyncio.CancelledError as cancelled:
+            lost.append(cancelled)
 
     journal = new_journal()
     with monkeypatch.context() as patch:
         patch.setattr(psycopg.AsyncConnection, "notifies", losing)
         await journal.open()
         await anyio.sleep(0.1)
-        with anyio.fail_after(20):
+        with anyio.move_on_after(20) as waiting:
             await journal.close()
+    assert lost
+    assert not waiting.cancelled_caught, "it was never closed"
 
 
 async def test_what_was_said_while_nobody_could_hear_is_looked_for(new_journal, postgres):

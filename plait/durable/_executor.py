@@ -176,9 +176,8 @@ class Executor:
 
     def _take(self, stored: StoredRun, records: Sequence[Record]) -> None:
         execution = self.launch(stored, records)
-        if not execution.is_taken:
-            execution.is_taken = True
-            self._taken += 1
+        self._taken += not execution.is_taken
+        execution.is_taken = True
 
     def _lose(self, error: LeaseLostError) -> None:
         """Have what is executed here end, since another runner may be executing it."""

@@ -380,6 +380,30 @@ async def test_a_run_goes_on_in_the_same_runner_once_there_is_room_again(journal
         assert await runner.run(workflow, "a", run_id="run") == 100_000
 
 
+class Deaf(SqliteJournal):
+    """Cannot tell, the first time that it is asked, whether another process wrote something."""
+
+    def __init__(self, path):
+        super().__init__(path)
+        self.has_failed, self.is_asked_again = False, anyio.Event()
+
+    async def changed(self, timeout):
+        if not self.has_failed:
+            self.has_failed = True
+            raise JournalError("not now")
+        self.is_asked_again.set()
+        return await super().changed(timeout)
+
+
+async def test_a_runner_whose_journal_could_not_tell_of_news_asks_again(file):
+    journal = Deaf(file)
+    async with DurableRunner(journal) as runner:
+        assert await runner.run(step(str), 1) == "1"
+        with anyio.move_on_after(20):
+            await journal.is_asked_again.wait()
+    assert journal.is_asked_again.is_set()
+
+
 class Unclaimable(SqliteJournal):
     """Fails the first time that runs are to be taken over."""
 

@@ -2,7 +2,9 @@
 
 import sqlite3
 
+import anyio
 import pytest
+from interruption import Gate, carry_on, interrupt
 
 from plait import WorkflowContext, step, workflow
 from plait.durable import DurableRunner
@@ -36,3 +38,18 @@ async def test_the_time_is_on_disk_when_a_step_is_given_it(journal, file):
 async def test_it_is_not_waited_for_where_records_are_written_at_the_end(journal, file):
     async with DurableRunner(journal, durability="exit") as runner:
         assert await runner.run(stamping(file), None) == 0
+
+
+async def test_it_is_told_again_after_a_wait_that_was_given_up(journal):
+    gate, told = Gate(), []
+
+    @workflow
+    async def order(value: int, context: WorkflowContext) -> int:
+        with anyio.move_on_after(0.02):
+            await context.wait_for("never")
+        told.append(context.now())
+        return await context.step("gate", gate, value)
+
+    await interrupt(journal, order, 42, gate)
+    assert await carry_on(journal, order) == 42
+    assert told[0] == told[1]

@@ -138,6 +138,18 @@ def test_a_shell_is_told_how_it_ended(runs, journal, arguments, code):
     assert "\x1b" not in done.stdout + done.stderr
 
 
+def test_a_run_that_goes_on_is_followed_and_each_node_told_once(runs, journal):
+    command = [*COMMAND, "runs", "tail", "waiting", "--journal", journal]
+    with subprocess.Popen(command, cwd=HERE, stdout=subprocess.PIPE, text=True) as process:
+        begin = process.stdout.readline()
+        runs("runs", "signal", "waiting", "seen", "true")
+        runs("run", "errands:review", "-i", '"tea"', "--run-id", "waiting")
+        rest, _ = process.communicate(timeout=60)
+    assert process.returncode == 0
+    told = [line.split()[1] for line in (begin + rest).splitlines()]
+    assert (told.count("review/1:bring"), told[-1]) == (1, "review/2:seen#signal:seen")
+
+
 def test_a_run_that_is_followed_may_be_left(runs, journal):
     command = [*COMMAND, "runs", "tail", "waiting", "--journal", journal]
     with subprocess.Popen(command, cwd=HERE, stdout=subprocess.PIPE, text=True) as process:

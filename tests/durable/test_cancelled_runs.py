@@ -66,6 +66,7 @@ async def test_branches_are_stopped_together(journal):
             await gate.reached.wait()
         await run.cancel()
         await cancelled(run)
+    assert [gate.passed for gate in gates] == [0, 0]
 
 
 async def test_a_run_that_is_not_there_cannot_be_cancelled(journal):

@@ -23,6 +23,7 @@ async def test_a_branch_goes_on_while_another_one_waits(journal):
 
     branches = (SignalPrimitive("a", int) >> go_on) | (SignalPrimitive("b", int) >> go_on)
     await ask(journal, branches.named("branches"), ["a"], lambda: len(went_on) == RUNS)
+    assert len(went_on) == RUNS
 
 
 async def test_a_run_that_is_sent_one_signal_after_the_other_ends(journal):
@@ -43,6 +44,7 @@ async def test_a_run_that_is_sent_one_signal_after_the_other_ends(journal):
         await end(number)
 
     await ask(journal, asking, ["a", "b"], lambda: len(ended) == RUNS)
+    assert len(ended) == RUNS
 
 
 async def ask(journal, workflow, signals, are_done):

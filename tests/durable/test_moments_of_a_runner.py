@@ -70,13 +70,14 @@ async def test_a_runner_hears_what_another_one_is_told(journal):
 
 
 async def test_leaving_waits_for_the_runs_that_are_under_way(journal):
-    gate, done = Gate(), []
-    works = [(step(gate) >> done.append).named(f"work {number}") for number in range(3)]
+    gates, done = [Gate(), Gate(), Gate()], []
+    works = [(step(gate) >> done.append).named(f"work {n}") for n, gate in enumerate(gates)]
     queues = [Queue("two", 2)]
 
     async def open_later():
         await anyio.sleep(0.01)
-        gate.open()
+        for gate in gates:
+            gate.open()
 
     async with (
         anyio.create_task_group() as tasks,
@@ -84,7 +85,8 @@ async def test_leaving_waits_for_the_runs_that_are_under_way(journal):
     ):
         for number, work in enumerate(works):
             await runner.start(work, number, queue="two" if number < 2 else None)
-        await until(lambda: len(runner._executor.executions) == 3)
+        for gate in gates:
+            await gate.reached.wait()
         tasks.start_soon(open_later)
     assert sorted(done) == [0, 1, 2]
 
@@ -151,6 +153,9 @@ async def test_runs_that_begin_to_wait_one_after_the_other_all_leave_memory(jour
         for name in ("second", "third"):
             await runner.start(nap, 2, run_id=name)
         await until_waiting(runner, "second", "third")
+        assert {info.run_id: info.status for info in await runner.list()} == dict.fromkeys(
+            ("first", "second", "third"), "waiting"
+        )
 
 
 async def test_more_runs_are_due_than_are_taken_at_once(journal, monkeypatch):

@@ -532,6 +532,7 @@ async def test_two_thousand_runs_wait_and_are_woken(journal):
             return await count("completed") == 2000
 
         await until(all_ended, 45)
+        assert await count("completed") == 2000
 
 
 async def test_a_runner_that_was_left_takes_no_signal(journal):

@@ -79,6 +79,7 @@ async def test_those_who_wait_for_a_run_do_not_hold_it(journal):
             return not hold.seen
 
         await until(is_gone)
+        assert not hold.seen
         await run.signal("go", "now")
 
 

@@ -16,7 +16,7 @@ from plait.durable._sqlite._waits import not_executed, wake
 
 if TYPE_CHECKING:
     import sqlite3
-    from collections.abc import Collection, Iterable, Sequence
+    from collections.abc import Collection, Sequence
 
     from plait.durable._journal import RunStatus
     from plait.durable._sqlite._writer import RefusedError

@@ -79,6 +79,32 @@ async def test_a_new_lease_waits_for_what_was_begun_with_the_old_one(journal, fi
     assert held.passed == 2
 
 
+async def test_a_run_that_is_started_without_a_lease_begins_with_the_new_one(
+    journal, file, monkeypatch
+):
+    renew, may_renew, results = SqliteJournal.renew, anyio.Event(), []
+
+    async def late(self):
+        await may_renew.wait()
+        await renew(self)
+
+    monkeypatch.setattr(SqliteJournal, "renew", late)
+    work = step(str).named("work")
+    async with runner_of(journal, work) as runner, anyio.create_task_group() as tasks:
+
+        async def run():
+            results.append(await runner.run(work, 42))
+
+        take_over(file)
+        # It had nothing to write: it finds out as it looks for runs.
+        await until(lambda: runner._executor.lost_lease is not None)
+        tasks.start_soon(run)
+        await anyio.wait_all_tasks_blocked()
+        assert not results
+        may_renew.set()
+    assert results == ["42"]
+
+
 async def test_a_cancellation_that_cannot_be_recorded_is_told(journal, monkeypatch):
     append, gate = SqliteJournal.append, Gate()
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from plait.durable._errors import JournalError
 from plait.durable._journal import ENDED, Kind, Record, RunStatus
-from plait.durable._sqlite._rows import ForRows
+from plait.durable._sqlite._statements import ForRows
 from plait.durable._sqlite._waits import wake
 from plait.durable._sqlite._writer import RefusedError
 

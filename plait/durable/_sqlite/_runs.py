@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 from plait.durable._journal import ENDED, NewRun, Record, StoredRun, Wait
 from plait.durable._rows import COLUMNS, stored_run
 from plait.durable._sqlite import _entities
-from plait.durable._sqlite._rows import ForRows
 from plait.durable._sqlite._schema import IN_LINE, LINES_UP, NO_LINE
+from plait.durable._sqlite._statements import ForRows
 from plait.durable._sqlite._waits import not_executed, wake
 
 if TYPE_CHECKING:

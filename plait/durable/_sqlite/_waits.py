@@ -6,8 +6,8 @@ import json
 from typing import TYPE_CHECKING
 
 from plait.durable._errors import JournalError
-from plait.durable._sqlite._rows import ForRows
 from plait.durable._sqlite._schema import IN_LINE, LINES_UP, NO_LINE
+from plait.durable._sqlite._statements import ForRows
 from plait.durable._sqlite._writer import RefusedError, refusal
 
 if TYPE_CHECKING:

@@ -96,6 +96,7 @@ class GroupCommitter:
         self._wake: queue.SimpleQueue[bool] = queue.SimpleQueue()
         self._is_woken = self._is_busy = False
         self._call_soon = backend().call_soon()
+        self._call_after = backend().call_after()
         self._new_waiter = backend().waiter_factory()
         self._ended = self._new_waiter()
 
@@ -123,8 +124,12 @@ class GroupCommitter:
         self._items.append((waiter, operation, asked))
         if not self._is_woken:
             self._is_woken = True
-            self._wake.put(False)
+            # Not at once: what other tasks are about to hand in is committed with it.
+            self._call_after(self._wake_up)
         return waiter
+
+    def _wake_up(self) -> None:
+        self._wake.put(False)
 
     def submit(
         self, work: Callable[[sqlite3.Connection], T], uses: Uses = Uses.NOTHING

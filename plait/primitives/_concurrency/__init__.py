@@ -73,6 +73,10 @@ class Backend(Protocol):
         """What has a function called on this event loop soon, from any thread."""
         ...
 
+    def call_after(self) -> Callable[[Callable[[], None]], object]:
+        """What has a function called, from the loop's own thread, after what is ready to run."""
+        ...
+
     def sleep(self, seconds: float) -> Coroutine[Any, Any, None]:
         """Wait for `seconds`; zero still lets other tasks run."""
         ...

@@ -93,6 +93,11 @@ def call_soon() -> Callable[[Callable[[], None]], None]:
     return trio.lowlevel.current_trio_token().run_sync_soon
 
 
+def call_after() -> Callable[[Callable[[], None]], None]:
+    """Has a function called, from the loop's own thread, after what is ready to run."""
+    return call_soon()
+
+
 def spawner(group: TaskGroup) -> Callable[[Callable[..., Coroutine[Any, Any, None]], Any], None]:
     """Begins tasks that no scope cancels; the group fails where one of them does."""
 

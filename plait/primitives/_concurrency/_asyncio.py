@@ -96,6 +96,11 @@ def call_soon() -> Callable[[Callable[[], None]], object]:
     return asyncio.get_running_loop().call_soon_threadsafe
 
 
+def call_after() -> Callable[[Callable[[], None]], object]:
+    """Has a function called, from the loop's own thread, after what is ready to run."""
+    return asyncio.get_running_loop().call_soon
+
+
 def spawner(group: TaskGroup) -> Callable[[Callable[..., Coroutine[Any, Any, None]], Any], None]:
     """Begins tasks that no scope cancels; the group fails where one of them does."""
     loop, context = asyncio.get_running_loop(), copy_context()

@@ -21,14 +21,20 @@ async def increment(number: int) -> int:
 
 
 ten_steps = SequentialPrimitive[int, int]([increment] * STEPS).named("ten steps")
+hundred_steps = SequentialPrimitive[int, int]([increment] * 100).named("hundred steps")
 
 
-def durable(runner: DurableRunner, runs: int, turns: int) -> Case:
+def durable(
+    runner: DurableRunner,
+    runs: int,
+    turns: int,
+    workflow: SequentialPrimitive[int, int] = ten_steps,
+) -> Case:
     async def run_all() -> None:
         for _ in range(turns):
-            started = await asyncio.gather(*(runner.start(ten_steps, 0) for _ in range(runs)))
+            started = await asyncio.gather(*(runner.start(workflow, 0) for _ in range(runs)))
             for run in started:
-                assert await run.result() == STEPS
+                assert await run.result() == len(workflow.children)
 
     return run_all
 

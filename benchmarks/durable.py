@@ -18,7 +18,7 @@ import _dbos
 import _journals
 import _postgres
 from _measure import Case, medians, row
-from _ten_steps import STEPS, dbos, durable, ten_steps
+from _ten_steps import STEPS, dbos, durable, hundred_steps, ten_steps
 
 from plait.durable import DurableRunner
 
@@ -56,7 +56,10 @@ def bare(file: Path, rows_a_commit: int) -> Case:
 async def throughput(folder: Path) -> None:
     """Steps a second, and bytes a step."""
     _dbos.launch(folder / "dbos.db")
-    async with DurableRunner(f"sqlite:///{folder}/runs.db", workflows=[ten_steps]) as runner:
+    async with (
+        DurableRunner(f"sqlite:///{folder}/runs.db", workflows=[ten_steps]) as runner,
+        DurableRunner(f"sqlite:///{folder}/longer.db", workflows=[hundred_steps]) as longer,
+    ):
         cases = {
             f"bare SQLite, {rows} row(s) a commit": bare(folder / f"bare{rows}.db", rows)
             for rows in BARE_ROWS
@@ -65,6 +68,8 @@ async def throughput(folder: Path) -> None:
             f"plait, {runs:,} run(s) at once": durable(runner, runs, turns)
             for runs, turns in TURNS.items()
         }
+        # What a run costs beside its steps weighs less here.
+        cases["plait, 1,000 of 100 steps each"] = durable(longer, 1_000, 1, hundred_steps)
         seconds = await medians(cases, rounds=ROUNDS)
         # One round is enough to tell hundreds from tens of thousands, and takes half a minute.
         peers = {
@@ -76,6 +81,7 @@ async def throughput(folder: Path) -> None:
     counts = [
         *BARE_ROWS.values(),
         *(runs * STEPS * turns for runs, turns in TURNS.items()),
+        100_000,
         *(runs * STEPS * turns for runs, turns in DBOS_TURNS.items()),
     ]
     rates = {name: n / s for n, (name, s) in zip(counts, seconds.items(), strict=True)}

@@ -16,7 +16,8 @@ if TYPE_CHECKING:
 
 _INSERT = ForRows(
     "INSERT INTO records (run, path, kind, digest, payload, data, seconds) VALUES ?",
-    row="(?, ?, ?, ?, ?, nullif(?, ''), ?)",
+    columns=7,
+    nullable={5},
 )
 
 
@@ -40,9 +41,8 @@ def _bound(
     data: bytes | None,
     seconds: float | None,
 ) -> tuple[Any, ...]:
-    """A record as sqlite3 takes it at once: for bytes and None it would look for adapters."""
-    kept = "" if data is None else bytearray(data)
-    return run, path, kind, bytearray(digest), bytearray(payload), kept, seconds
+    changed = "" if data is None else bytearray(data)
+    return run, path, kind, bytearray(digest), bytearray(payload), changed, seconds
 
 
 def fold(record: Record, connection: sqlite3.Connection) -> None:

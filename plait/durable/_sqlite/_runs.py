@@ -25,7 +25,8 @@ _INSERT = ForRows(
     "INSERT INTO runs (run_id, workflow, digest, input, context, created, metadata, due, queue,"
     " priority, parent, status, updated, runner, wakes, lane, turn) VALUES ?"
     " ON CONFLICT DO NOTHING RETURNING run_id, key",
-    row="(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+    columns=17,
+    nullable={7, 8, 10, 13, 14},
 )
 
 
@@ -50,23 +51,22 @@ def create(
 
 def _row(run: NewRun, runner: int) -> tuple[Any, ...]:
     status, wakes, lane = _place(run)
-    owner = runner if status == "running" else None
     return (
         run.run_id,
         run.workflow,
-        run.digest,
-        run.payload,
-        run.context,
+        bytearray(run.digest),
+        bytearray(run.payload),
+        bytearray(run.context),
         run.created,
         run.metadata,
-        run.due,
-        run.queue,
+        "" if run.due is None else run.due,
+        run.queue or "",
         run.priority,
-        run.parent,
+        run.parent or "",
         status,
         run.created,
-        owner,
-        wakes,
+        runner if status == "running" else "",
+        "" if wakes is None else wakes,
         lane,
         -run.priority,
     )
@@ -138,7 +138,7 @@ _FINISH = ForRows(
         AND runs.runner = ended.runner
     RETURNING key, run_id, updated
     """,
-    row="(?, ?, ?, ?, ?, ?)",
+    columns=6,
 )
 
 
@@ -152,7 +152,7 @@ def finish(
     rows: dict[int, tuple[Any, ...]] = {}
     for key, status, outcome, failures, now in calls:
         failed = json.dumps(list(failures)) if failures else "[]"
-        rows.setdefault(key, (key, status, outcome, failed, now, runner))
+        rows.setdefault(key, (key, status, bytearray(outcome), failed, now, runner))
     ended = _FINISH(connection, list(rows.values()))
     wake([(f"run:{run_id}", now) for _, run_id, now in ended], connection)
     times = {key: now for key, _, now in ended}

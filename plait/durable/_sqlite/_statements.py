@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import sqlite3
-    from collections.abc import Sequence
+    from collections.abc import Collection, Sequence
 
 # A statement for many rows lets go of the interpreter's lock once, and not once for each row: a
 # busy event loop keeps it for up to five milliseconds each time.
@@ -17,12 +17,18 @@ _AT_ONCE = (256, 64, 16, 4, 1)
 class ForRows:
     """A statement that is given the values of many rows.
 
+    For bytes and None, sqlite3 looks for adapters each time, which costs as much as writing them:
+    a `bytearray` is taken as it is, and so is "" in a column that says it stands for NULL there.
+
     Args:
         text: The statement, in which `VALUES ?` stands for the values of all its rows.
-        row: The values of one.
+        columns: How many values a row has.
+        nullable: Which of these, from 0, are NULL where "" is given.
     """
 
-    def __init__(self, text: str, row: str) -> None:
+    def __init__(self, text: str, columns: int, nullable: Collection[int] = ()) -> None:
+        values = ("nullif(?, '')" if n in nullable else "?" for n in range(columns))
+        row = f"({', '.join(values)})"
         self._texts = [
             (n, text.replace("VALUES ?", f"VALUES {', '.join([row] * n)}")) for n in _AT_ONCE
         ]

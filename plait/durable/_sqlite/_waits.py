@@ -58,7 +58,7 @@ _WAKE = ForRows(
         ON waits.topic = news.topic AND waits.topic <> '' GROUP BY run
     ) AS news WHERE key = news.run AND status = 'waiting' AND lane <> {IN_LINE}
     """,
-    row="(?, ?)",
+    columns=2,
 )
 
 

@@ -171,8 +171,11 @@ def _grow(primitive: WorkflowPrimitive[Any, Any], into: Tree) -> None:
 
 async def _verified(runner: DurableRunner, run_ids: list[str]) -> list[Verification]:
     # The runner is not entered: nothing is to be executed, or taken from another one.
-    async with opened(runner._journal):
-        return [await _verification(runner, it) for it in run_ids or await _under_way(runner)]
+    found: list[Verification] = []
+    async with opened(runner._journal), anyio.create_task_group() as tasks:
+        runner._executor.spawn_in(tasks)
+        found += [await _verification(runner, it) for it in run_ids or await _under_way(runner)]
+    return found
 
 
 async def _under_way(runner: DurableRunner) -> list[str]:

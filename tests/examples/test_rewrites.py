@@ -322,7 +322,7 @@ async def test_an_order_goes_on_from_the_carrier_that_failed(journal, shop):
         assert (run.replayed, run.executed) == (4, 1)
     assert shop.log == [
         "order 4: reserved",
-        "order 4: charged 90, key order-4:fulfil/parallel~46f6ca6e52/2:charge_card",
+        "order 4: charged 90, key order-4:fulfil/parallel~4303ab3269/2:charge_card",
         "order 4: shipped",
     ]
 
@@ -577,7 +577,7 @@ async def test_files_are_read_in_a_thread(run, monkeypatch):
                 "  in step 'ship' (fulfil/3:ship, run order-4)",
                 "Receipt(order=4, status='shipped', total=90, tracking='EXPRESS-0004')",
                 "  4 steps found done, 1 executed",
-                "  order 4: charged 90, key order-4:fulfil/parallel~46f6ca6e52/2:charge_card",
+                "  order 4: charged 90, key order-4:fulfil/parallel~4303ab3269/2:charge_card",
             ],
         ),
         (

@@ -178,8 +178,8 @@ class JsonCodec:
             text = plain_json(value, canonical=True) or encode(value, canonical=True)
         except SerializationError:
             return b""
-        if len(like) == _EARLIER_BYTES:
-            return blake2b(text, digest_size=_EARLIER_BYTES).digest()
+        if len(like) == EARLIER_BYTES:
+            return blake2b(text, digest_size=EARLIER_BYTES).digest()
         # What is no longer than a digest tells as much, and costs a third.
         return (
             text
@@ -208,7 +208,8 @@ def encode_error(codec: Codec, error: BaseException) -> bytes:
 
 _SHORT = 300
 """How many characters of a message are kept of an error that is too long as it is."""
-_EARLIER_BYTES = 12
+EARLIER_BYTES = 12
+"""How long the digests of earlier versions are."""
 _DIGEST_BYTES = 11
 _LEAST_BYTES = 4_096
 """What an error with a message of that length surely fits in."""

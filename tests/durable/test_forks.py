@@ -96,3 +96,29 @@ async def test_a_fork_needs_a_run_a_place_and_an_id_of_its_own(journal, steps):
     async with runner_of(journal) as runner:
         with pytest.raises(ValueError, match="of workflow 'steps', which this runner does not"):
             await runner.fork("run")
+
+
+@pytest.mark.parametrize("has_ended", [True, False], ids=["ended", "under way"])
+async def test_a_fork_from_inside_of_a_block_waits_for_its_entity(journal, has_ended):
+    @workflow
+    async def put(item: str, context: WorkflowContext) -> list:
+        async with context.entity(list, "cart") as cart:
+            cart.append(await context.wait_for("more", str))
+            await context.step("look", str, item)
+            return cart
+
+    async with runner_of(journal, put) as runner:
+        run = await runner.start(put, "book", run_id="run")
+        inside = (await until_waiting(runner, "run")).waits[0].path
+        if has_ended:
+            await run.signal("more", "one")
+            assert await run.result() == ["one"]
+            fork = await runner.fork("run", before=inside)
+        else:
+            fork = await runner.fork("run")
+            assert "#entity:" in (await until_waiting(runner, fork.run_id)).waits[0].path
+            await run.signal("more", "one")
+            assert await run.result() == ["one"]
+        await fork.signal("more", "two")
+        assert await fork.result() == ["one", "two"]
+        assert (await runner.verify(fork.run_id)).fits

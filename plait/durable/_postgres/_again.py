@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from plait.durable._journal import NewRun, StoredRun
     from plait.durable._postgres._database import Connection
 
-_DATA, _ERROR = Kind.DATA.value, Kind.ERROR.value
+_DATA, _ERROR, _VALUE = Kind.DATA.value, Kind.ERROR.value, Kind.VALUE.value
 
 
 async def reopen(connection: Connection, key: int, now: float, runner: int) -> int | None:
@@ -68,6 +68,13 @@ async def fork(
     """
     values = {"made": made.key, "before": before or "", "key": key, "end": end}
     await connection.execute(copy.encode(), values)
+    # What the other one had is not this one's: it waits for it anew.
+    not_had = f"""
+        DELETE FROM records WHERE run = %(made)s AND kind = {_VALUE}
+        AND strpos(path, '#entity:') > 0 AND right(path, 9) <> '#released'
+        AND path || '#released' NOT IN (SELECT path FROM records WHERE run = %(made)s)
+    """
+    await connection.execute(not_had.encode(), values)
     return made, True, epoch
 
 

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from plait.durable._journal import NewRun, StoredRun
 
-_DATA, _ERROR = Kind.DATA.value, Kind.ERROR.value
+_DATA, _ERROR, _VALUE = Kind.DATA.value, Kind.ERROR.value, Kind.VALUE.value
 
 
 def reopen(key: int, now: float, runner: int, connection: sqlite3.Connection) -> bool:
@@ -63,6 +63,13 @@ def fork(
         " ORDER BY number"
     )
     connection.execute(copy, (made.key, _DATA, _ERROR, before or "", key, end))
+    # What the other one had is not this one's: it waits for it anew.
+    not_had = (
+        f"DELETE FROM records WHERE run = ?1 AND kind = {_VALUE} AND path LIKE '%#entity:%'"
+        " AND path NOT LIKE '%#released'"
+        " AND path || '#released' NOT IN (SELECT path FROM records WHERE run = ?1)"
+    )
+    connection.execute(not_had, (made.key,))
     return made, True
 
 

@@ -114,6 +114,18 @@ class Forks(Suite):
         stored, _ = await journal.fork(key, new("copy"), before)
         assert [(each.path, each.kind) for each in await journal.records(stored.key)] == left
 
+    async def test_a_fork_has_no_entity_that_the_other_run_has(self, journal: Journal) -> None:
+        key = await start(journal)
+        for name in "ab":
+            taken = record(key, f"flow/#entity:list:{name}")
+            assert await journal.acquire("list", name, taken, 110.0) is not None
+        left = record(key, "flow/#entity:list:a#released")
+        await journal.release("list", "a", b"state", left, 110.0)
+        stored, _ = await journal.fork(key, new("copy"), None)
+        had = ["flow/#entity:list:a", "flow/#entity:list:a#released"]
+        assert await paths(journal, stored.key) == had
+        assert len(await journal.records(key)) == 3
+
     async def test_a_run_is_forked_once(self, journal: Journal) -> None:
         key = await self.written(journal)
         await journal.fork(key, new("copy"), "flow/2:b")

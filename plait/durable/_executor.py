@@ -251,9 +251,11 @@ class Executor:
             self._failed(execution, abort.error)
         except anyio.get_cancelled_exc_class():
             # Not by a scope, since none outside reaches into this one: by asyncio's `Task.cancel`.
-            # The task ends here; the run is left as it is, as the program may be ending.
-            msg = f"the task that executed run {run_id!r} was cancelled, and the run was not"
-            execution.ending.outcome = Failure(JournalError(msg))
+            # The task ends here; the run is left as it is, as the program may be ending. Once the
+            # journal has been told how it ended, that is what those who wait for it find there.
+            if not execution.is_over:
+                msg = f"the task that executed run {run_id!r} was cancelled, and the run was not"
+                execution.ending.outcome = Failure(JournalError(msg))
         finally:
             runtime.is_closing = True
             self._idle.pop(execution, None)

@@ -260,6 +260,21 @@ async def test_a_run_whose_task_is_cancelled_goes_on_in_another_runner(journal):
         assert await (await runner.get("run")).result() == 42
 
 
+async def test_a_run_whose_task_is_cancelled_as_it_ends_has_ended(journal, slow):
+    moment, tasks = slow("finish"), []
+
+    @workflow
+    async def order(number: int, context: WorkflowContext) -> int:
+        tasks.append(asyncio.current_task())
+        return number
+
+    async with runner_of(journal, order) as runner:
+        run = await runner.start(order, 42)
+        await moment.wait()
+        tasks[0].cancel()
+        assert await run.result() == 42
+
+
 @ways
 async def test_an_entity_that_is_being_released_is_free(journal, slow, give_up):
     moment, gate = slow("release"), Gate()

@@ -25,6 +25,7 @@ class Environment(NamedTuple):
         blobs: Where large payloads go.
         topics: Tells of news.
         spawn: Begins a task that outlives the run's own.
+        call_soon: Has a function called on the event loop, from any thread.
         on_idle: Is told of a run that there is nothing left to do but wait, or is again.
         awaited: For which payload types runs have waited: by workflow, then by signal.
         durability: Whether what comes next waits until a record is on disk ("sync"), or the run's
@@ -37,6 +38,7 @@ class Environment(NamedTuple):
     blobs: Blobs
     topics: Topics
     spawn: Callable[[Callable[[], Coroutine[Any, Any, None]]], object]
+    call_soon: Callable[[Callable[[], None]], object]
     on_idle: Callable[[Recorder, bool], None]
     awaited: dict[str, dict[str, list[Any]]]
     durability: Durability

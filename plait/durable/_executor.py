@@ -107,6 +107,7 @@ class Executor:
             self.blobs,
             self.topics,
             task_group.start_soon,
+            backend().call_soon(),
             self._note_idle,
             self.awaited,
             self._durability,

@@ -49,13 +49,14 @@ class _Taken(NamedTuple):
 class Messages(Waits):
     """What a run and the world outside say to each other."""
 
-    __slots__ = ("_awaited", "_handed_back", "_is_saying", "_said")
+    __slots__ = ("_awaited", "_call_soon", "_handed_back", "_is_saying", "_said")
 
     def __init__(self, run: StoredRun, environment: Environment, inner: Runtime | None) -> None:
         super().__init__(run, environment, inner)
         self._awaited = environment.awaited[run.start.workflow]
         self._handed_back: dict[str, deque[_Taken]] = {}
-        self._said: dict[str, Any] | None = None
+        self._call_soon = environment.call_soon
+        self._said: bytes | None = None
         self._is_saying = False
 
     async def wait_for(
@@ -189,16 +190,23 @@ class Messages(Waits):
         """Keep what is said of progress, not too often."""
         super().report(event, attributes, context)
         if event == "progress" and not self.is_closing:
-            self._said = {"path": context.path, **attributes}
+            # Here, where what has no encoded form fails the step that says it.
+            self._said = self._codec.encode({"path": context.path, **attributes})
             if not self._is_saying:
                 self._is_saying = True
-                self._spawn(self._say)
+                # A step may say it from a thread.
+                self._call_soon(self._begin_to_say)
 
     async def say(self) -> None:
         """Keep what was said of progress last."""
         said, self._said = self._said, None
         if said is not None:
-            await self._journal.progress(self._run_key, self._codec.encode(said))
+            await self._journal.progress(self._run_key, said)
+
+    def _begin_to_say(self) -> None:
+        # A run that has ended has said what there was.
+        if not self.is_closing:
+            self._spawn(self._say)
 
     async def _say(self) -> None:
         try:

@@ -1,12 +1,13 @@
 """Progress: what a run says of itself while it is under way."""
 
+import queue
 import sqlite3
 
 import pytest
 from interruption import Gate
 from waiting import runner_of, until
 
-from plait import WorkflowContext, step, workflow
+from plait import SerializationError, WorkflowContext, step, workflow
 from plait.durable import JournalError, SqliteJournal
 
 pytestmark = pytest.mark.anyio
@@ -46,6 +47,33 @@ async def test_a_run_says_how_far_it_has_come(journal, gate, work):
         gate.open()
         await run.result()
         await said(runner, done=100, total=None, message="finished")
+
+
+async def test_a_step_says_it_from_a_thread(journal):
+    @step(thread=True)
+    def work(count, context: WorkflowContext):
+        context.progress(1, count)
+        moments.get(timeout=10)
+        context.progress(2, count)
+
+    moments = queue.SimpleQueue()
+    async with runner_of(journal) as runner:
+        run = await runner.start(work, 3, run_id="run")
+        await said(runner, done=1)
+        moments.put(None)
+        await run.result()
+        await said(runner, done=2)
+
+
+async def test_what_cannot_be_kept_fails_the_step_that_says_it(journal):
+    @step
+    async def work(is_fit, context: WorkflowContext):
+        context.progress(1, message="done" if is_fit else object())
+
+    async with runner_of(journal) as runner:
+        with pytest.raises(SerializationError, match="message"):
+            await runner.run(work, False)
+        assert await runner.run(work, True) is None
 
 
 async def test_another_runner_sees_it(journal, gate, work):

@@ -93,7 +93,8 @@ def current_loop() -> object:
 
 def call_soon() -> Callable[[Callable[[], None]], object]:
     """Has a function called on this event loop soon, from any thread."""
-    return asyncio.get_running_loop().call_soon_threadsafe
+    # In the context of this task: that of a worker thread says that it has no event loop.
+    return partial(asyncio.get_running_loop().call_soon_threadsafe, context=copy_context())
 
 
 def call_after() -> Callable[[Callable[[], None]], object]:

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import anyio
 
+from plait.durable._arrivals import let_others_go_on
 from plait.durable._entities import Entities
 from plait.durable._errors import WorkflowChangedError
-from plait.durable._history import call_digest, name_of
+from plait.durable._history import RACED, call_digest, name_of
 from plait.durable._journal import Kind
-from plait.durable._waits import let_others_go_on
 from plait.primitives._frame import Numbered
 
 if TYPE_CHECKING:
@@ -72,11 +72,12 @@ class ImperativeCalls(Entities):
 
         def _handle_below(self, path: str) -> None: ...
 
-    __slots__ = ("_called", "_unannounced", "_under_way")
+    __slots__ = ("_called", "_known", "_unannounced")
 
     def __init__(self, run: StoredRun, environment: Environment, inner: Runtime | None) -> None:
         super().__init__(run, environment, inner)
-        self._under_way: dict[str, tuple[str, bytes]] = {}
+        self._known: dict[str, tuple[str, bytes]] = {}
+        """The labels and digests of the calls that are under way, by their paths."""
         self._unannounced: dict[str, bytes] = {}
         self._called: dict[str, bytes] = {}
         """The digests of the calls that are about to be performed, by their paths."""
@@ -117,8 +118,8 @@ class ImperativeCalls(Entities):
     def identity(self, context: WorkflowContext) -> str:
         """A node's path, with calls of imperative code told apart by what they are."""
         frame: Any = context
-        while frame is not None and self._under_way:
-            known = self._under_way.get(frame._path)
+        while frame is not None and self._known:
+            known = self._known.get(frame._path)
             if known is not None:
                 above = frame._parent if frame._parent._cursor is None else frame._parent._parent
                 rest = context.path[len(frame._path) :]
@@ -135,10 +136,25 @@ class ImperativeCalls(Entities):
         calls: Calls,
     ) -> T:
         """Make a call that is not recorded, unless the code has changed where it is made."""
+        late = f"{at.parent.path}/{at.number}:{at.label}#late"
+        self._note_begun(late)
+        try:
+            found = await self._claimed_late(at, calls)
+            # Begun before that ends: such a call has raced with those that it waited for.
+            digest = self._take(at, found or calls.take(at.number, at.label, at.alike))
+        finally:
+            self._note_ended(late)
+        return await self._call(primitive, execute, input_data, at, digest)
+
+    async def _claimed_late(self, at: _Place, calls: Calls) -> tuple[int, bytes] | None:
+        """Wait for what is recorded in place of a call to be called, or take it for that call's."""
         waited, made = 0.0, calls.made
         while (unmade := calls.unmade(at.alike)) is not None:
             # The same point of the code was come to by other tasks too: theirs may be the record.
             if waited > _PATIENCE_SECONDS:
+                found = calls.claim(at.label, at.alike, is_late=True)
+                if found is not None:
+                    return found
                 msg = (
                     f"{unmade!r} is recorded, and {at.label!r} is called there now, or with "
                     "another input: the workflow was changed since, or does something different "
@@ -148,8 +164,7 @@ class ImperativeCalls(Entities):
             await let_others_go_on()
             await anyio.sleep(0.01)
             waited, made = (waited + 0.01, made) if made == calls.made else (0.0, calls.made)
-        digest = self._take(at, calls.take(at.number, at.label, at.alike))
-        return await self._call(primitive, execute, input_data, at, digest)
+        return None
 
     def _take(self, at: _Place, found: tuple[int, bytes]) -> bytes:
         number, digest = found
@@ -157,7 +172,8 @@ class ImperativeCalls(Entities):
         if frame is not None and frame._cursor is not None:
             frame._cursor = number
         path = at.node._path = f"{at.parent.path}/{number}:{at.label}"
-        self._under_way[path] = at.label, digest
+        self._known[path] = at.label, digest
+        self._note_begun(path)
         return digest
 
     async def _call(
@@ -178,13 +194,29 @@ class ImperativeCalls(Entities):
         try:
             self._called[path] = digest
             front = at.node._runtime or self
-            return await front.perform(primitive, execute, input_data, at.node)
+            if digest.startswith(RACED):
+                await self._turn(path)
+                return await front.perform(primitive, execute, input_data, at.node)
+            try:
+                result = await front.perform(primitive, execute, input_data, at.node)
+            except Exception:
+                if self._arrivals is not None:
+                    await self._turn(path)
+                raise
+            if primitive._is_leaf and not primitive._transacts:
+                # Its own record says whether it raced.
+                if self._arrivals is not None:
+                    await self._turn(path)
+            elif self._under_way[path] or self._history:
+                await self._arrive(path)
+            return result
         except anyio.get_cancelled_exc_class():
             self._give_up(path, digest)
             raise
         finally:
             self._unannounced.pop(path, None)
-            del self._under_way[path]
+            del self._known[path]
+            self._note_ended(path)
             _last_call.set(_Call(self, at.parent.path, path))
 
     def _announce(self, path: str) -> None:

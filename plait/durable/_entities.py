@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, TypeVar
 
 import anyio
 
+from plait.durable._arrivals import let_others_go_on
 from plait.durable._journal import Kind, Wait
 from plait.durable._messages import Messages
 from plait.durable._topics import entity_topic, turn_topic
 from plait.durable._turns import Turn
-from plait.durable._waits import let_others_go_on
 from plait.primitives._errors import Abort
 from plait.primitives._references import full_name
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections import deque
 from hashlib import blake2b
 from typing import TYPE_CHECKING
 
@@ -19,6 +18,12 @@ _NAME = re.compile(r"(/\d+):[^/\[#]*")
 _CALL = re.compile(r"(.*)/(\d+):([^/\[#]*)")
 _BELOW = re.compile(r"[/\[]")
 _CALL_KIND, _DATA_KIND = Kind.CALL.value, Kind.DATA.value
+RACED = b"\0raced"
+"""Begins the digest of what ended while others were under way."""
+GIVEN_UP = "#given up"
+"""Ends the path of what says that a signal which was taken is another wait's."""
+ARRIVED = "#arrived"
+"""Ends the path of what says so where the record itself could not."""
 _MARK = 4
 """How many bytes of a call's digest say after which other call it was made."""
 _ORDINAL = 3
@@ -32,11 +37,12 @@ class History(dict[str, "Record"]):
         records: The records, in the order they were written.
     """
 
-    __slots__ = ("_calls", "_places", "_records", "_sorted")
+    __slots__ = ("_calls", "_places", "_raced", "_sorted")
 
     def __init__(self, records: Sequence[Record]) -> None:
         # A call that has ended since has a later record at the same path.
         super().__init__({r.path: r for r in records if r.kind != _DATA_KIND} if records else ())
+        self._raced = [r for r in records if r.digest.startswith(RACED)] if records else []
         self._places: dict[str, str] | None = None
         self._calls: dict[str, Calls] | None = None
         self._sorted: list[str] | None = None
@@ -77,6 +83,28 @@ class History(dict[str, "Record"]):
         # The same place under another name is a workflow that was changed.
         return self._places.get(_NAME.sub(r"\1", path))
 
+    def arrivals(self) -> list[str]:
+        """The records of what raced, in the order in which it reached the code of the run."""
+        return [
+            record.path
+            for record in self._raced
+            if self.get(record.path) is record
+            and self._comes_again(record.path.removesuffix(ARRIVED))
+        ]
+
+    def _comes_again(self, path: str) -> bool:
+        """Whether code asks for something again: neither it nor what is around it stands for it."""
+        own = self.get(path)
+        return (
+            (own is None or own.kind != Kind.CANCELLED)
+            and f"{path}{GIVEN_UP}" not in self
+            and not any(self._has_ended(path[: end.start()]) for end in _BELOW.finditer(path))
+        )
+
+    def _has_ended(self, path: str) -> bool:
+        record = self.get(path)
+        return record is not None and record.kind in (Kind.VALUE, Kind.ERROR)
+
     def _is_failure(self, path: str) -> bool:
         record = self.get(path)
         return record is not None and record.kind == Kind.ERROR
@@ -106,7 +134,8 @@ class Calls:
 
     def __init__(self, parent: str) -> None:
         self._parent = parent
-        self._unmade: dict[tuple[str, bytes], deque[tuple[int, bytes]]] = {}
+        self._unmade: dict[tuple[str, bytes], dict[int, tuple[int, bytes]]] = {}
+        self._alike: dict[tuple[str, bytes], int] = {}
         self._after: dict[bytes, list[int]] = {}
         self._labels: dict[int, str] = {}
         self._taken: set[int] = set()
@@ -117,23 +146,36 @@ class Calls:
 
     def add(self, number: int, label: str, record: Record) -> None:
         """Take a record into account."""
-        alike, ordinal = record.digest[:-_ORDINAL], record.digest[-_ORDINAL:]
+        digest = record.digest.removeprefix(RACED)
+        alike, ordinal = digest[:-_ORDINAL], int.from_bytes(digest[-_ORDINAL:], "big")
         self._taken.add(number)
         self._labels[number] = label
-        self._unmade.setdefault((label, alike), deque()).append((number, record.digest))
-        self._ordinals.setdefault((label, alike), set()).add(int.from_bytes(ordinal, "big"))
+        self._unmade.setdefault((label, alike), {})[ordinal] = number, record.digest
+        self._ordinals.setdefault((label, alike), set()).add(ordinal)
         self._after.setdefault(alike[-_MARK:], []).append(number)
         self.has_failures |= record.kind in (Kind.ERROR, Kind.CANCELLED)
 
-    def claim(self, label: str, alike: bytes) -> tuple[int, bytes] | None:
-        """The number and digest of a recorded call, which nobody else gets from now on."""
-        recorded = self._unmade.get((label, alike))
+    def claim(self, label: str, alike: bytes, *, is_late: bool = False) -> tuple[int, bytes] | None:
+        """The number and digest of a recorded call, which nobody else gets from now on.
+
+        Args:
+            label: Its label.
+            alike: What it is recognised by.
+            is_late: Whether any that is alike will do, since nobody else asks for it.
+        """
+        key = label, alike
+        recorded = self._unmade.get(key)
         if not recorded:
             return None
-        number, digest = recorded.popleft()
-        self._after[alike[-_MARK:]].remove(number)
-        self.made += 1
-        return number, digest
+        if is_late:
+            which = min(recorded)
+        else:
+            which = self._alike[key] = self._alike.get(key, 0) + 1
+        found = recorded.pop(which, None)
+        if found is not None:
+            self._after[alike[-_MARK:]].remove(found[0])
+            self.made += 1
+        return found
 
     def unmade(self, alike: bytes) -> str | None:
         """The path of the first call recorded at the same point of the code and not made yet."""
@@ -165,6 +207,7 @@ def _first_free(taken: set[int]) -> int:
 
 def name_of(label: str, digest: bytes) -> str:
     """What a call is known by wherever it is made: its name, what it is, and which one of those."""
+    digest = digest.removeprefix(RACED)
     ordinal = int.from_bytes(digest[-_ORDINAL:], "big")
     name = f"{label}~{blake2b(digest[:-_ORDINAL], digest_size=5).hexdigest()}"
     return name if ordinal == 1 else f"{name}.{ordinal}"

@@ -10,6 +10,7 @@ import anyio
 
 from plait.durable._codec import encode_error
 from plait.durable._errors import JournalError, WorkflowChangedError
+from plait.durable._history import GIVEN_UP
 from plait.durable._journal import Kind, Wait
 from plait.durable._topics import end_topic, event_topic, signal_topic
 from plait.durable._waits import Waits
@@ -29,9 +30,6 @@ T = TypeVar("T")
 
 _PROGRESS_SECONDS = 0.5
 """How often at the most what is said of progress is kept."""
-
-_GIVEN_UP = "#given up"
-"""Ends the path of what says that a signal which was taken is another wait's."""
 
 
 class _Taken(NamedTuple):
@@ -69,7 +67,8 @@ class Messages(Waits):
             types.append(payload_type)
         taken: list[_Taken] = []
         try:
-            payload = await self._signal(signal, timeout, path, taken, context)
+            async with self._racing(path, context):
+                payload = await self._signal(signal, timeout, path, taken, context)
         except anyio.get_cancelled_exc_class():
             self._hand_back(signal, path, taken)
             raise
@@ -85,12 +84,13 @@ class Messages(Waits):
     async def set_event(self, name: str, value: Any, context: WorkflowContext) -> None:
         """Publish a value, once."""
         path = self._own_place(context, "event", name)
-        if self._history.get(path) is None:
-            self._refuse_when_closing(path)
-            payload = await self._on_disk(self._blobs.put(self._codec.encode(value)))
-            record = self._record(path, Kind.VALUE, payload)
-            await self._flushed(self._journal.set_event(record, name, self.timestamp()))
-            self._topics.publish(event_topic(self.run_id, name))
+        async with self._racing(path, context):
+            if self._history.get(path) is None:
+                self._refuse_when_closing(path)
+                payload = await self._on_disk(self._blobs.put(self._codec.encode(value)))
+                record = self._record(path, Kind.VALUE, payload)
+                await self._flushed(self._journal.set_event(record, name, self.timestamp()))
+                self._topics.publish(event_topic(self.run_id, name))
 
     async def event_of(
         self,
@@ -230,7 +230,7 @@ class Messages(Waits):
         if record is not None and record.kind == Kind.ERROR:
             return None
         if record is not None and record.kind == Kind.VALUE:
-            is_given_up = self._history.get(path + _GIVEN_UP) is not None
+            is_given_up = self._history.get(path + GIVEN_UP) is not None
             if not is_given_up or not self._history.is_passed_on(path):
                 taken.append(_Taken(path, record.payload))
             if is_given_up:
@@ -254,7 +254,7 @@ class Messages(Waits):
             await self._write(self._record(path, Kind.VALUE, found.payload, found.path.encode()))
             taken[:] = [_Taken(path, found.payload)]
             # Should that wait be done again, it is for another signal.
-            here = found.path + _GIVEN_UP
+            here = found.path + GIVEN_UP
             self._given_up = [(found.path if p == here else p, w) for p, w in self._given_up]
             return found.payload
         payload, cancelled = await self._uninterrupted(partial(self._taken, signal, path))
@@ -273,7 +273,7 @@ class Messages(Waits):
         if self.is_closing or self._is_stopped:
             return
         is_own = any(each.path == path for each in taken)
-        self._give_up(path + _GIVEN_UP if is_own else path)
+        self._give_up(path + GIVEN_UP if is_own else path)
         if taken:
             self._handed_back.setdefault(signal, deque()).extend(taken)
             self._topics.publish(signal_topic(self.run_id, signal))
@@ -287,8 +287,7 @@ class Messages(Waits):
         context: WorkflowContext,
     ) -> Outcome[Any] | None:
         """Something of another run's as it is recorded, or, once it is there, recorded."""
-        with self._giving_up(path):
-            await self._given_up_again(path)
+        async with self._awaited_at(path, context):
             record = self._history.get(path)
             if record is not None:
                 value = self._decoded(path, record.payload)

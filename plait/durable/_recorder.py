@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from plait.durable._data import DataLog
 from plait.durable._errors import JournalError
-from plait.durable._history import History
+from plait.durable._history import RACED, History
 from plait.durable._journal import Kind, Record
 from plait.primitives._errors import Abort
 from plait.primitives._runtime import Runtime
@@ -15,6 +15,7 @@ from plait.primitives._runtime import Runtime
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
 
+    from plait.durable._arrivals import Arrivals
     from plait.durable._environment import Environment
     from plait.durable._journal import StoredRun, Wait
     from plait.primitives import WorkflowContext
@@ -47,6 +48,7 @@ class Recorder(Runtime):
 
     # There may be thousands at once: each is one object, and not an object and its dict.
     __slots__ = (
+        "_arrivals",
         "_blobs",
         "_busy",
         "_codec",
@@ -92,6 +94,8 @@ class Recorder(Runtime):
         self._held_back: list[Record] = []
         self._put_off: list[Record] = []
         """What is recorded before anything else is, and not at all where nothing else is."""
+        self._arrivals: Arrivals | None = None
+        """In which order what raced reaches the code; None where nothing has."""
         self._counts: dict[str, int] = {}
 
     async def load(self, records: Sequence[Record], data: dict[str, Any]) -> None:
@@ -148,6 +152,8 @@ class Recorder(Runtime):
                 self._note_put_off()
             if self._blobs.changes(record.payload, record.data):
                 record = await self._with_blobs(record, self._blobs.put)
+            if self._arrivals is not None and record.digest.startswith(RACED):
+                self._arrivals.join(record.path)
             if self._durability != "sync":
                 self._note(record)
                 return

@@ -10,20 +10,18 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import anyio
 
-from plait.durable._calls import ImperativeCalls
+from plait.durable._cancellations import Cancellations
 from plait.durable._codec import IN_MEMORY, encode_error
 from plait.durable._data import below
 from plait.durable._errors import JournalError, StepInterruptedError, WorkflowChangedError
 from plait.durable._journal import Kind
 from plait.durable._needs import wait_for_another_runner
-from plait.durable._recorder import FrontierReached, undecodable
+from plait.durable._recorder import undecodable
 from plait.durable._transactions import TransactionStep
-from plait.durable._waits import let_others_go_on
 from plait.primitives import MapPrimitive, SerializationError
 from plait.primitives._compensation import mark_finished, undoing
-from plait.primitives._concurrency import backend
 from plait.primitives._context import current_context
-from plait.primitives._errors import Abort, failed_path, note_failure
+from plait.primitives._errors import failed_path, note_failure
 from plait.primitives._map import Folded
 from plait.primitives._reduce import Mapped
 
@@ -44,7 +42,7 @@ _FOLDED_BYTES = 1 << 18
 """Up to which size one record stands for those of the elements of a map."""
 
 
-class DurableRuntime(ImperativeCalls):
+class DurableRuntime(Cancellations):
     """Executes one run."""
 
     __slots__ = ("__weakref__", "_inputs", "capabilities", "executed")
@@ -182,10 +180,11 @@ class DurableRuntime(ImperativeCalls):
         insort(self.failures, path)
         data = self._data.changes(path, context.data, or_raise=False)
         payload = encode_error(self._codec, error)
+        digest = self._marked(path, input_digest)
         # What fails while a stopped run is undone is how that run ends.
         with anyio.CancelScope(shield=self._is_stopped):
             seconds = self.time() - began
-            await self._write(self._record(path, _ERROR, payload, input_digest, data, seconds))
+            await self._write(self._record(path, _ERROR, payload, digest, data, seconds))
 
     async def _leaf_again(
         self,
@@ -231,7 +230,6 @@ class DurableRuntime(ImperativeCalls):
         # What is asked of `self`, or of `super()`, costs more, and every step comes here.
         clock = monotonic if inner is None else inner.time
         began = clock()
-        result: T
         try:
             if primitive.at_most_once:
                 await self._begin(path)
@@ -246,11 +244,13 @@ class DurableRuntime(ImperativeCalls):
                 )
                 seconds = clock() - began
                 payload = self._codec.encode(result, primitive)
+                digest = self._marked(path, input_digest) if self._under_way else input_digest
                 data = self._data.changes(path, context._run.data)
+                record = self._record(path, _VALUE, payload, digest, data, seconds)
                 self.executed += 1
-                record = self._record(path, _VALUE, payload, input_digest, data, seconds)
                 try:
-                    if is_busy and self._goes_alone(record):
+                    # What raced has to stand in line.
+                    if is_busy and digest is input_digest and self._goes_alone(record):
                         await self._journal.append(record)
                     else:
                         await self._write(record)
@@ -325,39 +325,6 @@ class DurableRuntime(ImperativeCalls):
             return result
 
         return await super().perform(primitive, execute, input_data, context)
-
-    async def _cancelled_again(
-        self,
-        primitive: WorkflowPrimitive[In, T],
-        execute: Callable[[Any, In, WorkflowContext], Coroutine[Any, Any, T]],
-        input_data: In,
-        context: WorkflowContext,
-    ) -> None:
-        """Come to where a node was cancelled, and wait for whoever will do so again."""
-        if primitive.children or not primitive._is_leaf:
-            # What had finished in it has changed the data, and may have to be undone.
-            again = partial(super().perform, primitive, execute, input_data, context)
-            self._cut_off[context.path] = None
-            try:
-                await backend().shielded(partial(self._until_settled, again))
-            finally:
-                self._cut_off.pop(context.path, None)
-        await anyio.sleep_forever()
-
-    async def _until_settled(self, call: Callable[[], Coroutine[Any, Any, Any]]) -> None:
-        """Have something replayed, and cancel it when it comes to nothing any more."""
-
-        async def settled() -> None:
-            replayed = -1
-            while replayed != self.replayed:
-                replayed = self.replayed
-                await let_others_go_on()
-            raise FrontierReached("")
-
-        gathered = await backend().gather([call, settled], None)
-        for _, error in gathered.failures:
-            if isinstance(error, Abort):
-                raise error
 
     def _replay(
         self,

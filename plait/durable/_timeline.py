@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
-from plait.durable._history import mark_in, mark_of
+from plait.durable._history import RACED, mark_in, mark_of
 from plait.durable._journal import ENDED, Kind
 from plait.durable._readable import readable
 from plait.primitives import Failure, Outcome, Success
@@ -128,7 +128,7 @@ def tree(
     passed = _passed(timeline)
     for order, (record, written) in enumerate(timeline, 1):
         # What begins so is a fact about the run.
-        if record.kind == Kind.DATA or record.path.startswith("#"):
+        if record.kind == Kind.DATA or record.path.startswith("#") or record.digest == RACED:
             continue
         # A storage may tell the time less exactly than the runner.
         at = max(written, stored.start.created)

@@ -2,21 +2,29 @@
 
 from __future__ import annotations
 
-from contextlib import contextmanager, suppress
+from contextlib import asynccontextmanager, contextmanager, suppress
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import anyio
 from anyio.lowlevel import checkpoint
 
+from plait.durable._arrivals import Racing, is_body, is_imperative
 from plait.durable._history import call_digest
 from plait.durable._journal import Kind, Wait
-from plait.durable._recorder import Recorder, suspended
+from plait.durable._recorder import suspended
 from plait.primitives._concurrency import DeadlineExceededError
 from plait.primitives._deadline import bounded
 from plait.primitives._errors import Abort
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Coroutine, Generator, Sequence
+    from collections.abc import (
+        AsyncGenerator,
+        Awaitable,
+        Callable,
+        Coroutine,
+        Generator,
+        Sequence,
+    )
 
     from plait.durable._environment import Environment
     from plait.durable._journal import StoredRun
@@ -24,7 +32,6 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-_TURNS = 50
 _SETTLING_SECONDS = 0.05
 """How long what can go on is let go on before a cancelled run is stopped where it stands."""
 _STUCK_SECONDS = 2.0
@@ -33,7 +40,7 @@ _CANCELLED = "#cancelled"
 """Where the time is recorded at which a run was stopped."""
 
 
-class Waits(Recorder):
+class Waits(Racing):
     """What a run waits for, and whether it does anything else meanwhile."""
 
     __slots__ = (
@@ -143,8 +150,7 @@ class Waits(Recorder):
     async def sleep(self, seconds: float, context: WorkflowContext) -> None:
         """Wait until the time that was recorded when the wait began."""
         path = self._own_place(context, "sleep")
-        with self._giving_up(path):
-            await self._given_up_again(path)
+        async with self._awaited_at(path, context):
             until = await self._until(path, seconds)
             left = self._left(until)
             if left > 0:
@@ -163,13 +169,19 @@ class Waits(Recorder):
         left = max(0.0, self._left(until))
         bounded(self.time() + left)
         try:
+            if not left and self._history and self._line_up().is_expecting:
+                return await self._until_passed(path, call)
             return await super().within(left, call, context)
+        except DeadlineExceededError:
+            async with self._racing(path, context, has_raced=True):
+                pass
+            raise
         finally:
             self._deadlines.remove(deadline)
 
     def now(self, context: WorkflowContext) -> float:
         """The time; the body of a workflow is told the same when it is executed again."""
-        if not _is_body(context):
+        if not is_body(context):
             return self.timestamp()
         path = self._own_place(context, "now")
         now = self._recorded_time(path)
@@ -181,7 +193,7 @@ class Waits(Recorder):
 
     def patched(self, name: str, context: WorkflowContext) -> bool:
         """Whether the run had not passed this point before the change."""
-        if not _is_body(context):
+        if not is_body(context):
             return True
         path = f"{context.path}/#patched:{name}"
         if self._history.get(path) is None:
@@ -192,7 +204,7 @@ class Waits(Recorder):
         return True
 
     def _own_place(self, context: WorkflowContext, what: str, name: str = "") -> str:
-        if not _is_imperative(context):
+        if not is_imperative(context):
             return super()._own_place(context, what, name)
         # Below the code, as its calls are: these stay when the code failed and is resumed. By the
         # call that its own task made before: others may come first in a replay.
@@ -266,6 +278,14 @@ class Waits(Recorder):
                 self._waits.remove(wait)
             self._on_idle(self, not self._busy and bool(self._waits))
 
+    @asynccontextmanager
+    async def _awaited_at(self, path: str, context: WorkflowContext) -> AsyncGenerator[None, None]:
+        """Wait for something that comes, or is given up, as it was at first."""
+        with self._giving_up(path):
+            async with self._racing(path, context):
+                await self._given_up_again(path)
+                yield
+
     @contextmanager
     def _giving_up(self, path: str) -> Generator[None, None, None]:
         """Keep that the code which waited went on without what it waited for."""
@@ -316,7 +336,7 @@ class Waits(Recorder):
             self._is_earnest = True
             return
         # Everything that was finished is to be replayed first: its compensations are still to run.
-        await let_others_go_on()
+        await self._come_to_rest()
         await anyio.sleep(_SETTLING_SECONDS)
         self._stop()
         await checkpoint()
@@ -373,21 +393,3 @@ class Waits(Recorder):
             # All tasks are cancelled, also the one that was to carry it out: the program ends.
             raise self._abort(suspended(self.run_id))
         return done[0], cancelled
-
-
-async def let_others_go_on() -> None:
-    """Have the other tasks of a replay come to where they wait."""
-    for _ in range(_TURNS):
-        await checkpoint()
-
-
-def _is_body(context: WorkflowContext) -> bool:
-    """Whether a context is that of code which is executed again when its run is replayed."""
-    primitive = context._primitive
-    return primitive is not None and context._cursor is None and not primitive._is_leaf
-
-
-def _is_imperative(context: WorkflowContext) -> bool:
-    """Whether a context is that of code which calls other nodes."""
-    primitive = context._primitive
-    return primitive is not None and context._cursor is None and primitive._numbers_children

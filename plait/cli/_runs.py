@@ -36,8 +36,8 @@ from plait.cli._telling import (
     tell_node,
     tell_waits,
 )
-from plait.durable._journal import ENDED
 from plait.durable._readable import readable
+from plait.durable._stored import ENDED
 from plait.durable._timeline import tree_of
 from plait.primitives import Failure
 

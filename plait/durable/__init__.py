@@ -14,7 +14,7 @@ from plait.durable._errors import (
     WorkflowChangedError,
 )
 from plait.durable._info import Progress, RunInfo, Waiting
-from plait.durable._journal import Journal, RunStatus
+from plait.durable._journal import Journal
 from plait.durable._memory import MemoryJournal
 from plait.durable._postgres import PostgresJournal
 from plait.durable._queues import Queue
@@ -22,6 +22,7 @@ from plait.durable._run import Run
 from plait.durable._runner import DurableRunner
 from plait.durable._schedules import Schedule
 from plait.durable._sqlite import SqliteJournal
+from plait.durable._stored import RunStatus
 from plait.durable._transactions import TransactionStep
 from plait.durable._verification import Verification
 from plait.primitives._public import publish as _publish

@@ -7,8 +7,8 @@ from typing import Any
 
 from plait.durable._errors import RunConflictError
 from plait.durable._inside import InsideClient
-from plait.durable._journal import NewRun
 from plait.durable._run import Run
+from plait.durable._stored import NewRun
 from plait.durable._verification import Verification, verify
 
 

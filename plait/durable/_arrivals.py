@@ -26,8 +26,8 @@ from typing import TYPE_CHECKING, Any
 import anyio
 
 from plait.durable._history import ARRIVED, RACED
-from plait.durable._journal import Kind
 from plait.durable._recorder import Recorder
+from plait.durable._stored import Kind
 from plait.primitives._concurrency import DeadlineExceededError, backend
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from typing import TypeAlias, TypeVar
 
     from plait.durable._environment import Environment
-    from plait.durable._journal import StoredRun
+    from plait.durable._stored import StoredRun
     from plait.primitives import Runtime, WorkflowContext
 
     T = TypeVar("T")

@@ -11,7 +11,7 @@ from plait.durable._arrivals import let_others_go_on
 from plait.durable._entities import Entities
 from plait.durable._errors import WorkflowChangedError
 from plait.durable._history import RACED, call_digest, name_of
-from plait.durable._journal import Kind
+from plait.durable._stored import Kind
 from plait.primitives._frame import Numbered
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from plait.durable._environment import Environment
     from plait.durable._history import Calls
-    from plait.durable._journal import StoredRun
+    from plait.durable._stored import StoredRun
     from plait.primitives import Runtime, WorkflowContext, WorkflowPrimitive
 
 In = TypeVar("In")

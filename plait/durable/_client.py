@@ -11,7 +11,7 @@ import anyio
 from plait.durable._blobs import REFERENCES, blob_key
 from plait.durable._errors import JournalError, RunEndedError, RunNotFoundError
 from plait.durable._info import RunInfo
-from plait.durable._journal import ENDED, Kind, RunQuery
+from plait.durable._stored import ENDED, Kind, RunQuery
 from plait.durable._topics import Topics, end_topic, event_topic, signal_topic
 from plait.primitives import Failure, Outcome, StepTimeoutError, Success
 
@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 
     from plait.durable._blobs import Blobs
     from plait.durable._codec import Codec
-    from plait.durable._journal import Journal, RunStatus, StoredRun
+    from plait.durable._journal import Journal
+    from plait.durable._stored import RunStatus, StoredRun
 
 T = TypeVar("T")
 

@@ -8,14 +8,14 @@ from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
 from plait.durable._codec import IN_MEMORY
-from plait.durable._journal import Kind
+from plait.durable._stored import Kind
 from plait.primitives import SerializationError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from plait.durable._codec import Codec
-    from plait.durable._journal import Record
+    from plait.durable._stored import Record
 
 
 class DataLog:

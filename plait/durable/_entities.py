@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, TypeVar
 import anyio
 
 from plait.durable._arrivals import let_others_go_on
-from plait.durable._journal import Kind, Wait
 from plait.durable._messages import Messages
+from plait.durable._stored import Kind, Wait
 from plait.durable._topics import entity_topic, turn_topic
 from plait.durable._turns import Turn
 from plait.primitives._errors import Abort
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Awaitable, Callable
 
     from plait.durable._environment import Environment
-    from plait.durable._journal import StoredRun
+    from plait.durable._stored import StoredRun
     from plait.primitives import Runtime, WorkflowContext
 
 T = TypeVar("T")

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 
     from plait.durable._blobs import Blobs
     from plait.durable._codec import Codec
-    from plait.durable._journal import Record, StoredRun, Wait
     from plait.durable._runtime import DurableRuntime
+    from plait.durable._stored import Record, StoredRun, Wait
     from plait.primitives import WorkflowPrimitive
 
 current_run: ContextVar[DurableRuntime | None] = ContextVar("plait_run", default=None)

@@ -30,8 +30,9 @@ if TYPE_CHECKING:
     from plait.durable._blobs import Blobs
     from plait.durable._codec import Codec
     from plait.durable._environment import Durability
-    from plait.durable._journal import Journal, QueueLimits, Record, RunStatus, StoredRun
+    from plait.durable._journal import Journal
     from plait.durable._recorder import Recorder
+    from plait.durable._stored import QueueLimits, Record, RunStatus, StoredRun
     from plait.primitives import WorkflowPrimitive
 
 _RUNS_AT_ONCE = 1000

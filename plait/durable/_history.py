@@ -7,12 +7,12 @@ from hashlib import blake2b
 from typing import TYPE_CHECKING
 
 from plait.durable._data import below
-from plait.durable._journal import Kind
+from plait.durable._stored import Kind
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from plait.durable._journal import Record
+    from plait.durable._stored import Record
 
 _NAME = re.compile(r"(/\d+):[^/\[#]*")
 _CALL = re.compile(r"(.*)/(\d+):([^/\[#]*)")

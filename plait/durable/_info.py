@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from plait.durable._codec import Codec
-    from plait.durable._journal import RunStatus, StoredRun
+    from plait.durable._stored import RunStatus, StoredRun
 
 
 @dataclass(frozen=True, slots=True)

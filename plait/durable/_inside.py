@@ -17,8 +17,8 @@ from plait.primitives._decorators import as_primitive
 if TYPE_CHECKING:
     from plait.durable._execution import Ending
     from plait.durable._executor import Executor
-    from plait.durable._journal import StoredRun
     from plait.durable._runtime import DurableRuntime
+    from plait.durable._stored import StoredRun
     from plait.primitives import WorkflowContext, WorkflowPrimitive
 
 

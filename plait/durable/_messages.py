@@ -11,7 +11,7 @@ import anyio
 from plait.durable._codec import encode_error
 from plait.durable._errors import JournalError, WorkflowChangedError
 from plait.durable._history import GIVEN_UP
-from plait.durable._journal import Kind, Wait
+from plait.durable._stored import Kind, Wait
 from plait.durable._topics import end_topic, event_topic, signal_topic
 from plait.durable._waits import Waits
 from plait.primitives import Failure, StepTimeoutError, Success
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping, Sequence
 
     from plait.durable._environment import Environment
-    from plait.durable._journal import Record, StoredRun
+    from plait.durable._stored import Record, StoredRun
     from plait.primitives import Outcome, Runtime, WorkflowContext
     from plait.primitives._runtime import Attribute
 

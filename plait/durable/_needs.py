@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import anyio
 
-from plait.durable._journal import Wait
+from plait.durable._stored import Wait
 from plait.durable._topics import needs_topic
 
 if TYPE_CHECKING:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from plait.durable._journal import QueueLimits
+from plait.durable._stored import QueueLimits
 
 
 @dataclass(frozen=True, slots=True)

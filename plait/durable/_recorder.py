@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from plait.durable._data import DataLog
 from plait.durable._errors import JournalError
 from plait.durable._history import RACED, History
-from plait.durable._journal import Kind, Record
+from plait.durable._stored import Kind, Record
 from plait.primitives._errors import Abort
 from plait.primitives._runtime import Runtime
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from plait.durable._arrivals import Arrivals
     from plait.durable._environment import Environment
-    from plait.durable._journal import StoredRun, Wait
+    from plait.durable._stored import StoredRun, Wait
     from plait.primitives import WorkflowContext
 
 T = TypeVar("T")

@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-from plait.durable._journal import NewRun, StoredRun
+from plait.durable._stored import NewRun, StoredRun
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from plait.durable._journal import Wait
+    from plait.durable._stored import Wait
 
 COLUMNS = (
     "key, status, updated, outcome, failures, runner, is_cancelled, progress, run_id, workflow,"

@@ -14,9 +14,9 @@ from plait.durable._cancellations import Cancellations
 from plait.durable._codec import IN_MEMORY, encode_error
 from plait.durable._data import below
 from plait.durable._errors import JournalError, StepInterruptedError, WorkflowChangedError
-from plait.durable._journal import Kind
 from plait.durable._needs import wait_for_another_runner
 from plait.durable._recorder import undecodable
+from plait.durable._stored import Kind
 from plait.durable._transactions import TransactionStep
 from plait.primitives import MapPrimitive, SerializationError
 from plait.primitives._compensation import mark_finished, undoing
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine
 
     from plait.durable._environment import Environment
-    from plait.durable._journal import Record, StoredRun
+    from plait.durable._stored import Record, StoredRun
     from plait.primitives import Runtime, WorkflowContext, WorkflowPrimitive
 
 In = TypeVar("In")

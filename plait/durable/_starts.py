@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from plait.durable._again import Reruns
 from plait.durable._errors import RunConflictError
 from plait.durable._ids import RandomIds
-from plait.durable._journal import NewRun
 from plait.durable._run import Run
+from plait.durable._stored import NewRun
 from plait.primitives import _ambient
 from plait.primitives._encoding import encode
 
@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     import anyio.abc
 
     from plait.durable._executor import Executor
-    from plait.durable._journal import StoredRun
     from plait.durable._runtime import DurableRuntime
+    from plait.durable._stored import StoredRun
     from plait.primitives import WorkflowContext, WorkflowPrimitive
 
 In = TypeVar("In")

@@ -8,8 +8,8 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from plait.durable._history import RACED, mark_in, mark_of
-from plait.durable._journal import ENDED, Kind
 from plait.durable._readable import readable
+from plait.durable._stored import ENDED, Kind
 from plait.primitives import Failure, Outcome, Success
 
 if TYPE_CHECKING:
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from plait.durable._client import RunClient
     from plait.durable._codec import Codec
-    from plait.durable._journal import Record, RunStatus, StoredRun
+    from plait.durable._stored import Record, RunStatus, StoredRun
 
 NodeState: TypeAlias = Literal["done", "failed", "handled", "cancelled", "running", "waiting"]
 """Handled: it failed, and the run went on. The others are as their names say."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from plait.durable._history import mark_in, mark_of
-from plait.durable._journal import Kind
+from plait.durable._stored import Kind
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence

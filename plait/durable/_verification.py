@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from plait.durable._executor import Executor
-    from plait.durable._journal import Record, StoredRun
+    from plait.durable._stored import Record, StoredRun
 
 _PATIENCE_SECONDS = 10
 """How long code that waits for something of its own is waited for."""

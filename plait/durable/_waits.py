@@ -10,8 +10,8 @@ from anyio.lowlevel import checkpoint
 
 from plait.durable._arrivals import Racing, is_body, is_imperative
 from plait.durable._history import call_digest
-from plait.durable._journal import Kind, Wait
 from plait.durable._recorder import suspended
+from plait.durable._stored import Kind, Wait
 from plait.primitives._concurrency import DeadlineExceededError
 from plait.primitives._deadline import bounded
 from plait.primitives._errors import Abort
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     )
 
     from plait.durable._environment import Environment
-    from plait.durable._journal import StoredRun
+    from plait.durable._stored import StoredRun
     from plait.primitives import Runtime, WorkflowContext
 
 T = TypeVar("T")

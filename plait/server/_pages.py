@@ -10,7 +10,7 @@ from urllib.parse import urlencode
 from pydantic import TypeAdapter
 
 from plait.durable import RunNotFoundError
-from plait.durable._journal import ENDED, RunStatus
+from plait.durable._stored import ENDED, RunStatus
 from plait.durable._timeline import tree_of
 from plait.durable._types import input_adapter
 from plait.primitives import SignalPrimitive

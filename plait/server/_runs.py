@@ -11,7 +11,7 @@ from pydantic import TypeAdapter, ValidationError
 from starlette.responses import Response
 
 from plait.durable import JournalError, RunInfo
-from plait.durable._journal import ENDED, RunStatus
+from plait.durable._stored import ENDED, RunStatus
 from plait.durable._timeline import tree_of
 from plait.primitives import Failure, Success
 from plait.server._models import (

@@ -8,7 +8,7 @@ import anyio
 from starlette.responses import Response, StreamingResponse
 
 from plait.durable import RunNotFoundError
-from plait.durable._journal import ENDED
+from plait.durable._stored import ENDED
 from plait.durable._timeline import Node, tree_of
 from plait.server._models import node_view
 from plait.server._problems import Problem

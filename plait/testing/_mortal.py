@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import anyio
 
 from plait.durable import JournalError
-from plait.durable._journal import Claimed, Kind, RunQuery
+from plait.durable._stored import Claimed, Kind, RunQuery
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Collection, Generator, Sequence
 
     from plait.durable import Journal
-    from plait.durable._journal import NewRun, QueueLimits, Record, RunStatus, StoredRun
+    from plait.durable._stored import NewRun, QueueLimits, Record, RunStatus, StoredRun
 
 T = TypeVar("T")
 

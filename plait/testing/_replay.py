@@ -9,9 +9,9 @@ import anyio
 
 from plait.durable import DurableRunner, JournalError
 from plait.durable._executor import Executor
-from plait.durable._journal import RunQuery
 from plait.durable._known import known_as
 from plait.durable._opened import opened
+from plait.durable._stored import RunQuery
 from plait.durable._verification import verify
 from plait.primitives._decorators import as_primitive
 from plait.testing._surroundings import virtual_time

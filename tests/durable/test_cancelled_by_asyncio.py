@@ -10,7 +10,7 @@ from waiting import runner_of
 
 from plait import CompensationPrimitive, WorkflowContext, step, workflow
 from plait.durable import JournalError, RunCancelledError, SqliteJournal, TransactionStep
-from plait.durable._journal import Kind
+from plait.durable._stored import Kind
 
 pytestmark = [pytest.mark.anyio, pytest.mark.parametrize("anyio_backend", ["asyncio"])]
 

@@ -10,7 +10,7 @@ from waiting import runner_of
 
 from plait import StepTimeoutError, WorkflowContext, step, workflow
 from plait.durable import JournalError, SqliteJournal
-from plait.durable._journal import Kind
+from plait.durable._stored import Kind
 
 # Only asyncio's cancelling breaks into what is taken; trio's waits until it is there.
 pytestmark = [pytest.mark.anyio, pytest.mark.parametrize("anyio_backend", ["asyncio"])]

@@ -22,7 +22,7 @@ from plait import (
     workflow,
 )
 from plait.durable import SqliteJournal
-from plait.durable._journal import Kind
+from plait.durable._stored import Kind
 from plait.recovery import constant
 
 pytestmark = pytest.mark.anyio

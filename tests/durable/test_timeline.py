@@ -11,8 +11,8 @@ from pydantic import BaseModel
 from plait import FallbackPrimitive, RetryPrimitive, WorkflowContext, step, workflow
 from plait.durable import DurableRunner, EncryptedCodec, JsonCodec, MemoryJournal, RunCancelledError
 from plait.durable._history import mark_of
-from plait.durable._journal import Kind, NewRun, Record, StoredRun, Wait
 from plait.durable._readable import as_json, readable
+from plait.durable._stored import Kind, NewRun, Record, StoredRun, Wait
 from plait.durable._timeline import parents, tree, tree_of
 from plait.primitives import Failure
 from plait.recovery import constant

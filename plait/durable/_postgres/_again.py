@@ -5,15 +5,15 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
-from plait.durable._journal import Kind
 from plait.durable._postgres._arrays import Bigints
 from plait.durable._postgres._database import first, rows
 from plait.durable._postgres._runs import create
+from plait.durable._stored import Kind
 from plait.durable._undone import undone
 
 if TYPE_CHECKING:
-    from plait.durable._journal import NewRun, StoredRun
     from plait.durable._postgres._database import Connection
+    from plait.durable._stored import NewRun, StoredRun
 
 _DATA, _ERROR, _VALUE = Kind.DATA.value, Kind.ERROR.value, Kind.VALUE.value
 

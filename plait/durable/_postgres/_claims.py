@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from plait.durable._journal import Claimed, QueueLimits
 from plait.durable._postgres import _entities, _leases, _runs
 from plait.durable._postgres._arrays import Bigints, Texts
 from plait.durable._postgres._database import rows
 from plait.durable._postgres._schema import IN_LINE, LINES_UP, NO_LINE
+from plait.durable._stored import Claimed, QueueLimits
 from plait.durable._topics import needs_in
 
 if TYPE_CHECKING:

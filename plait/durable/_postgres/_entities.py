@@ -17,8 +17,8 @@ from plait.durable._turns import TURN_SECONDS, Turn
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from plait.durable._journal import Record
     from plait.durable._postgres._database import Connection
+    from plait.durable._stored import Record
 
 # A turn is offered from a time on; none that was offered before counts, nor one of a clock that
 # was set back since: who has not come is passed over, and asks again once it is back.

@@ -12,7 +12,9 @@ from plait.durable._errors import JournalError
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Collection, Sequence
 
-    from plait.durable._journal import (
+    from plait.durable._postgres._health import Health
+    from plait.durable._postgres._session import Session
+    from plait.durable._stored import (
         Claimed,
         NewRun,
         QueueLimits,
@@ -22,8 +24,6 @@ if TYPE_CHECKING:
         StoredRun,
         Wait,
     )
-    from plait.durable._postgres._health import Health
-    from plait.durable._postgres._session import Session
     from plait.durable._turns import Turn
 
 T = TypeVar("T")

@@ -19,8 +19,8 @@ from plait.durable._postgres._writer import was_committed
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from plait.durable._journal import Record
     from plait.durable._postgres._database import Connection, Database
+    from plait.durable._stored import Record
 
 
 class _Lent(psycopg.Connection[Any]):

@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, get_args
 
-from plait.durable._journal import RunQuery, RunStatus, StoredRun
 from plait.durable._postgres._database import rows
 from plait.durable._postgres._runs import stored
 from plait.durable._rows import COLUMNS
+from plait.durable._stored import RunQuery, RunStatus, StoredRun
 
 if TYPE_CHECKING:
     from plait.durable._postgres._database import Connection

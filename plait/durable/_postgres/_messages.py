@@ -5,17 +5,17 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from plait.durable._errors import JournalError
-from plait.durable._journal import ENDED, Kind, Record
 from plait.durable._postgres._arrays import Bigints, Blobs, Floats, Texts
 from plait.durable._postgres._database import RefusedError, first, rows
 from plait.durable._postgres._leases import MINE
 from plait.durable._postgres._waits import wake
+from plait.durable._stored import ENDED, Kind, Record
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from plait.durable._journal import RunStatus
     from plait.durable._postgres._database import Connection
+    from plait.durable._stored import RunStatus
 
 # A row that is there already was written by the same call, whose answer was lost on the way.
 _KEEP = f"""

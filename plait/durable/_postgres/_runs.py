@@ -7,19 +7,19 @@ from itertools import groupby
 from operator import itemgetter
 from typing import TYPE_CHECKING
 
-from plait.durable._journal import ENDED, NewRun, Record, StoredRun, Wait
 from plait.durable._postgres import _entities
 from plait.durable._postgres._arrays import Bigints, Blobs, Floats, Texts
 from plait.durable._postgres._database import RefusedError, first, rows
 from plait.durable._postgres._schema import IN_LINE, LINES_UP, NO_LINE
 from plait.durable._postgres._waits import not_executed
 from plait.durable._rows import COLUMNS, stored_run
+from plait.durable._stored import ENDED, NewRun, Record, StoredRun, Wait
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
 
-    from plait.durable._journal import RunStatus
     from plait.durable._postgres._database import Connection, Row
+    from plait.durable._stored import RunStatus
 
 _INSERT = """
     INSERT INTO runs (run_id, workflow, digest, input, context, created, metadata, due, queue,

@@ -29,8 +29,8 @@ if TYPE_CHECKING:
     import asyncio
     from collections.abc import Awaitable, Callable, Collection, Sequence
 
-    from plait.durable._journal import Claimed, QueueLimits
     from plait.durable._postgres._database import Connection, Database
+    from plait.durable._stored import Claimed, QueueLimits
 
 
 async def _claim(

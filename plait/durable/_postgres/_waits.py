@@ -9,16 +9,16 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from plait.durable._errors import JournalError
-from plait.durable._journal import ENDED
 from plait.durable._postgres._arrays import Bigints, Floats, Texts
 from plait.durable._postgres._database import RefusedError, first, rows
 from plait.durable._postgres._schema import IN_LINE, LINES_UP, NO_LINE
+from plait.durable._stored import ENDED
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from plait.durable._journal import Wait
     from plait.durable._postgres._database import Connection
+    from plait.durable._stored import Wait
 
 
 async def suspend(

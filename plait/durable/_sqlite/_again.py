@@ -5,14 +5,14 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
-from plait.durable._journal import Kind
 from plait.durable._sqlite._runs import create
+from plait.durable._stored import Kind
 from plait.durable._undone import undone
 
 if TYPE_CHECKING:
     import sqlite3
 
-    from plait.durable._journal import NewRun, StoredRun
+    from plait.durable._stored import NewRun, StoredRun
 
 _DATA, _ERROR, _VALUE = Kind.DATA.value, Kind.ERROR.value, Kind.VALUE.value
 

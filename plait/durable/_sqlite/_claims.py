@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
-from plait.durable._journal import Claimed, QueueLimits
 from plait.durable._sqlite import _entities, _runs
 from plait.durable._sqlite._schema import IN_LINE, LINES_UP, NO_LINE
+from plait.durable._stored import Claimed, QueueLimits
 from plait.durable._topics import needs_in
 
 if TYPE_CHECKING:

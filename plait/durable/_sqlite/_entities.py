@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     import sqlite3
     from collections.abc import Mapping
 
-    from plait.durable._journal import Record
+    from plait.durable._stored import Record
 
 # A turn is offered from a time on; none that was offered before counts, nor one of a clock that
 # was set back since: who has not come is passed over, and asks again once it is back.

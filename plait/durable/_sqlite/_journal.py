@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import anyio
 
 from plait.durable._errors import JournalError, LeaseLostError
-from plait.durable._journal import NewRun, Record, RunQuery, RunStatus, StoredRun
 from plait.durable._sqlite import (
     _again,
     _entities,
@@ -30,13 +29,14 @@ from plait.durable._sqlite._errors import explain, unusable
 from plait.durable._sqlite._leases import Lease
 from plait.durable._sqlite._lending import transact
 from plait.durable._sqlite._writer import GroupCommitter, Operation, Uses
+from plait.durable._stored import NewRun, Record, RunQuery, RunStatus, StoredRun
 
 if TYPE_CHECKING:
     import sqlite3
     from collections.abc import Awaitable, Callable, Collection, Sequence
 
-    from plait.durable._journal import Claimed, QueueLimits, Wait
     from plait.durable._sqlite._writer import RefusedError
+    from plait.durable._stored import Claimed, QueueLimits, Wait
     from plait.durable._turns import Turn
 
 T = TypeVar("T")

@@ -13,7 +13,7 @@ from plait.durable._sqlite._writer import RefusedError, UndoneError
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
 
-    from plait.durable._journal import Record
+    from plait.durable._stored import Record
 
 T = TypeVar("T")
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any, get_args
 
-from plait.durable._journal import RunQuery, RunStatus, StoredRun
 from plait.durable._rows import COLUMNS
 from plait.durable._sqlite._runs import stored
+from plait.durable._stored import RunQuery, RunStatus, StoredRun
 
 if TYPE_CHECKING:
     import sqlite3

@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from plait.durable._errors import JournalError
-from plait.durable._journal import ENDED, Kind, Record, RunStatus
 from plait.durable._sqlite._statements import ForRows
 from plait.durable._sqlite._waits import wake
 from plait.durable._sqlite._writer import RefusedError
+from plait.durable._stored import ENDED, Kind, Record, RunStatus
 
 if TYPE_CHECKING:
     import sqlite3

@@ -7,19 +7,19 @@ from itertools import groupby
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
-from plait.durable._journal import ENDED, NewRun, Record, StoredRun, Wait
 from plait.durable._rows import COLUMNS, stored_run
 from plait.durable._sqlite import _entities
 from plait.durable._sqlite._schema import IN_LINE, LINES_UP, NO_LINE
 from plait.durable._sqlite._statements import ForRows
 from plait.durable._sqlite._waits import not_executed, wake
+from plait.durable._stored import ENDED, NewRun, Record, StoredRun, Wait
 
 if TYPE_CHECKING:
     import sqlite3
     from collections.abc import Collection, Sequence
 
-    from plait.durable._journal import RunStatus
     from plait.durable._sqlite._writer import RefusedError
+    from plait.durable._stored import RunStatus
 
 _INSERT = ForRows(
     "INSERT INTO runs (run_id, workflow, digest, input, context, created, metadata, due, queue,"

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     import sqlite3
     from collections.abc import Iterator, Sequence
 
-    from plait.durable._journal import Wait
+    from plait.durable._stored import Wait
 
 
 def suspend(

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import anyio
 
-from plait.durable._journal import Claimed, QueueLimits, Wait
+from plait.durable._stored import Claimed, QueueLimits, Wait
 from plait.testing._journals._suite import Suite, on_event_loops
 from plait.testing._journals._terms import claim, claimed, find, forever, new, record, start
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from plait.durable import JournalError
-from plait.durable._journal import QueueLimits
+from plait.durable._stored import QueueLimits
 from plait.durable._turns import TURN_SECONDS, Turn
 from plait.testing._journals._suite import Suite, on_event_loops
 from plait.testing._journals._terms import claim, claimed, find, forever, record, start

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import anyio
 
-from plait.durable._journal import RunQuery
+from plait.durable._stored import RunQuery
 from plait.testing._journals._suite import Suite, on_event_loops
 from plait.testing._journals._terms import claimed, find, forever, new, record, start
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from plait.durable._journal import QueueLimits, Wait
+from plait.durable._stored import QueueLimits, Wait
 from plait.testing._journals._suite import Suite, on_event_loops
 from plait.testing._journals._terms import claim, claimed, find, forever, start
 

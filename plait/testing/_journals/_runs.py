@@ -9,8 +9,8 @@ import anyio
 import pytest
 
 from plait.durable import Journal, JournalError
-from plait.durable._journal import Claimed, StoredRun
 from plait.durable._opened import opened
+from plait.durable._stored import Claimed, StoredRun
 from plait.testing._journals._suite import Suite, on_event_loops
 from plait.testing._journals._terms import (
     ERROR,

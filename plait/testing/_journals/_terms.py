@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from plait.durable._journal import Kind, NewRun, Record, Wait
+from plait.durable._stored import Kind, NewRun, Record, Wait
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Collection, Sequence
 
     from plait.durable import Journal, RunStatus
-    from plait.durable._journal import Claimed, QueueLimits, StoredRun
+    from plait.durable._stored import Claimed, QueueLimits, StoredRun
 
 VALUE, ERROR, TIME, DATA = (kind.value for kind in (Kind.VALUE, Kind.ERROR, Kind.TIME, Kind.DATA))
 

@@ -9,7 +9,7 @@ import anyio
 import pytest
 
 from plait.durable import JournalError
-from plait.durable._journal import Claimed, QueueLimits, Wait
+from plait.durable._stored import Claimed, QueueLimits, Wait
 from plait.testing._journals._suite import Suite, on_event_loops
 from plait.testing._journals._terms import claim, claimed, find, forever, record, start
 

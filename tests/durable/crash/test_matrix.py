@@ -25,7 +25,7 @@ import pytest
 import scenarios
 from forks import Forks
 
-from plait.durable._journal import Kind
+from plait.durable._stored import Kind
 
 _CHOSEN = os.environ.get("PLAIT_CRASHES", "6")
 

@@ -13,7 +13,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from journaling import ERROR, VALUE, new, record
 
 from plait.durable import SqliteJournal
-from plait.durable._journal import ENDED, QueueLimits, RunQuery, Wait
+from plait.durable._stored import ENDED, QueueLimits, RunQuery, Wait
 from plait.durable._turns import TURN_SECONDS, Turn
 
 # Nothing is killed here: a disk that forgets is as good, and makes no one wait.

@@ -11,8 +11,8 @@ import pytest
 from journaling import claimed, new, paths, record, start
 
 from plait.durable import JournalError, MemoryJournal, SqliteJournal
-from plait.durable._journal import RunQuery
 from plait.durable._opened import opened
+from plait.durable._stored import RunQuery
 
 pytestmark = pytest.mark.anyio
 

@@ -7,8 +7,8 @@ import pytest
 from journaling import claim, new, record
 
 from plait.durable import SqliteJournal
-from plait.durable._journal import QueueLimits, RunQuery, Wait
 from plait.durable._opened import opened
+from plait.durable._stored import QueueLimits, RunQuery, Wait
 
 pytestmark = pytest.mark.anyio
 

@@ -9,10 +9,10 @@ import pytest
 from journaling import claim, claimed, new, paths, record, start
 
 from plait.durable import JournalError, SqliteJournal
-from plait.durable._journal import NewRun, Wait
 from plait.durable._opened import opened
 from plait.durable._sqlite import _schema
 from plait.durable._sqlite._leases import _born
+from plait.durable._stored import NewRun, Wait
 
 pytestmark = pytest.mark.anyio
 

@@ -11,9 +11,9 @@ from helping import alive, until, working
 from journaling import claimed, new, paths, record, start
 
 from plait.durable import JournalError, LeaseLostError
-from plait.durable._journal import QueueLimits
 from plait.durable._opened import opened
 from plait.durable._postgres import _leases
+from plait.durable._stored import QueueLimits
 
 pytestmark = pytest.mark.anyio
 

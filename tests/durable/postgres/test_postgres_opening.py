@@ -12,9 +12,9 @@ from journaling import claimed, record, start, status
 
 from plait import step
 from plait.durable import DurableRunner, JournalError, PostgresJournal
-from plait.durable._journal import Wait
 from plait.durable._opened import opened
 from plait.durable._postgres import _arrays, _schema
+from plait.durable._stored import Wait
 
 pytestmark = pytest.mark.anyio
 

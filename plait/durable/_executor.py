@@ -86,7 +86,7 @@ class Executor:
         self.executions: dict[str, Execution] = {}
         self._idle: dict[Execution, float] = {}
         self._is_to_claim = True
-        self._is_leaving = False
+        self._is_leaving = self._has_left = False
         self.lost_lease: LeaseLostError | None = None
         """Why nothing is to be begun here until there is a new lease."""
         self._renewed = anyio.Event()
@@ -119,7 +119,7 @@ class Executor:
     def begin(self, task_group: anyio.abc.TaskGroup) -> None:
         """Begin to take runs from the journal."""
         self.spawn_in(task_group)
-        self._is_leaving = False
+        self._is_leaving = self._has_left = False
         task_group.start_soon(self._look_for_work)
         task_group.start_soon(self._listen)
 
@@ -138,6 +138,7 @@ class Executor:
                         execution.ending.outcome = Failure(suspended(run_id))
                         execution.let_go()
                     await self._one_ended()
+                self._has_left = True
 
     async def _one_ended(self) -> None:
         await next(iter(self.executions.values())).ending.wait()
@@ -216,6 +217,11 @@ class Executor:
         workflow = self.workflows[stored.start.workflow]
         execution = Execution(workflow, stored, records, runtime)
         runtime.is_new = not records
+        if self._has_left:
+            # It was handed in before, and is there for the next runner.
+            execution.ending.outcome = Failure(suspended(runtime.run_id))
+            execution.ending.set()
+            return execution
         self.executions[stored.start.run_id] = execution
         if self.lost_lease is not None:
             # It was claimed with the old lease, before that was known to be lost.

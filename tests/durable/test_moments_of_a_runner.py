@@ -4,12 +4,20 @@ import sqlite3
 from contextlib import closing
 
 import anyio
+import anyio.lowlevel
 import pytest
 from interruption import Gate
 from waiting import runner_of, until, until_waiting
 
 from plait import WorkflowContext, step, workflow
-from plait.durable import DurableRunner, Queue, RunCancelledError, RunNotFoundError, SqliteJournal
+from plait.durable import (
+    DurableRunner,
+    JournalError,
+    Queue,
+    RunCancelledError,
+    RunNotFoundError,
+    SqliteJournal,
+)
 from plait.durable import _executor as executor
 from plait.durable import _messages as messages
 
@@ -279,3 +287,20 @@ async def test_a_run_that_is_resumed_as_it_fails_goes_on_once_it_has_left(file):
 
 async def is_reopened(runner):
     return (await runner.info("run")).status == "running"
+
+
+async def test_a_run_that_is_started_as_its_runner_is_left_is_the_next_ones(journal):
+    executed, started = [], []
+    work = step(lambda number: executed.append(number) or number, name="work").named("work")
+
+    async def start(runner):
+        started.append(await runner.start(work, 42, run_id="run"))
+
+    async with anyio.create_task_group() as tasks, runner_of(journal, work) as runner:
+        tasks.start_soon(start, runner)
+        await anyio.lowlevel.checkpoint()
+    with pytest.raises(JournalError, match="run 'run' was suspended as its runner ended"):
+        await started[0].result()
+    assert executed == []
+    async with runner_of(journal, work) as runner:
+        assert await (await runner.get("run")).result() == 42

@@ -8,7 +8,7 @@ from interruption import Gate
 from waiting import runner_of, until
 
 from plait import SerializationError, WorkflowContext, step, workflow
-from plait.durable import JournalError, SqliteJournal
+from plait.durable import JournalError, JsonCodec, SqliteJournal
 
 pytestmark = pytest.mark.anyio
 
@@ -74,6 +74,25 @@ async def test_what_cannot_be_kept_fails_the_step_that_says_it(journal):
         with pytest.raises(SerializationError, match="message"):
             await runner.run(work, False)
         assert await runner.run(work, True) is None
+
+
+async def test_nothing_is_said_by_a_run_that_stops_as_it_says_it(journal):
+    class KeyIsLost(JsonCodec):
+        def digest(self, value, like=b""):
+            if like:
+                raise ValueError
+            return super().digest(value)
+
+    @workflow
+    async def order(_: None, context: WorkflowContext) -> None:
+        context.progress(1)
+        await context.step("pay", str, 42)
+
+    async with runner_of(journal, order, codec=KeyIsLost()) as runner:
+        run = await runner.start(order, None)
+        with pytest.raises(JournalError, match="cannot be decoded"):
+            await run.result()
+        assert (await run.info()).progress is None
 
 
 async def test_another_runner_sees_it(journal, gate, work):

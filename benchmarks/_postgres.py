@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import importlib
-import os
 import sys
-import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -46,32 +44,6 @@ async def bare(address: str) -> Callable[[], Awaitable[None]]:
     return insert
 
 
-def server_seconds(postmaster: int) -> float:
-    """The processor time of a server's processes that are there now."""
-    ticks = 0
-    for file in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            _, _, rest = file.read_text().rpartition(")")
-        except OSError:
-            continue  # it has ended meanwhile
-        words = rest.split()
-        if int(words[1]) == postmaster:
-            ticks += int(words[11]) + int(words[12])
-    return ticks / os.sysconf("SC_CLK_TCK")
-
-
-async def processor_time(runner: DurableRunner, postmaster: int) -> None:
-    """What a step costs a worker's processor and the server's: what `capacity.py` reckons with."""
-    print("processor time of a step, microseconds")
-    for runs in (100, 1_000):
-        turns = 20_000 // (runs * STEPS)
-        own, servers = time.process_time(), server_seconds(postmaster)
-        await durable(runner, runs, turns)()
-        steps = runs * turns * STEPS / 1e6
-        own, servers = time.process_time() - own, server_seconds(postmaster) - servers
-        print(f"{runs:,} run(s) at once: worker {own / steps:,.0f}, server {servers / steps:,.0f}")
-
-
 async def throughput() -> None:
     """Steps a second."""
     database = server()
@@ -94,7 +66,6 @@ async def throughput() -> None:
             cases[alone] = peers.pop(alone)
             seconds = await medians(cases, rounds=ROUNDS)
             seconds |= await medians(peers, rounds=1, warm_up=0)
-            await processor_time(own, database.process.pid)
         _dbos.close()
     finally:
         database.remove()

@@ -6,9 +6,8 @@ Three things take time. A worker's processor executes and encodes the steps. A c
 takes up the rows of a batch. The log is flushed to disk, one flush after the other, each for all
 batches that wait for it then. A worker's next batch is what its steps have made meanwhile.
 
-The times were fitted to what `_postgres.py` measured with one worker: the processors' of a step,
-and the steps a second of 1, 100 and 1,000 runs at once. Nothing was measured for more than one
-worker.
+The times were fitted to what `_postgres.py` measured with one worker: the steps a second of 1, 100
+and 1,000 runs at once. Nothing was measured for more than one worker.
 """
 
 from __future__ import annotations
@@ -31,10 +30,10 @@ class Times:
         cores: How many cores the server has.
     """
 
-    step: float = 46e-6
-    batch: float = 0.5e-3
-    row: float = 8e-6
-    flush: float = 0.5e-3
+    step: float = 18e-6
+    batch: float = 0.3e-3
+    row: float = 6e-6
+    flush: float = 0.4e-3
     cores: int = 2
 
 

@@ -284,8 +284,7 @@ class DurableRuntime(Cancellations):
         """Have what a step needs, and what was told before it on disk."""
         if not primitive.needs <= self.capabilities:
             await wait_for_another_runner(primitive.needs, self, context)
-        if self._is_told_time:
-            await self._keep_time()
+        await self._keep_time()
 
     async def _in_transaction(
         self,

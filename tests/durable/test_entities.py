@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 import anyio
 import pytest
-from interruption import Gate
+from interruption import Gate, carry_on, interrupt
 from waiting import runner_of, until_status, until_waiting
 
 from plait import RetryPrimitive, StepTimeoutError, WorkflowContext, step, workflow
@@ -340,3 +340,47 @@ async def test_a_run_that_ended_holds_nothing(journal):
         again = await runner.start(keep, "pen", run_id="keep")
         await again.signal("go")
         assert await again.result() == ["book", "pen"]
+
+
+async def test_code_that_is_given_up_where_it_was_not_before_lets_go_once(journal):
+    gate, changed = Gate(), []
+
+    @workflow
+    async def put(item: str, context: WorkflowContext) -> str:
+        with anyio.CancelScope() as scope:
+            async with context.entity(Cart, "ada") as cart:
+                cart.items.append(item)
+                if changed:
+                    scope.cancel()
+                    await anyio.sleep_forever()
+        return await context.step("gate", gate, item)
+
+    await interrupt(journal, put, "book", gate)
+    changed.append(True)
+    assert await carry_on(journal, put) == "book"
+    async with runner_of(journal, add) as runner:
+        assert await runner.run(add, "pen") == ["book", "pen"]
+
+
+async def test_code_that_is_given_up_as_its_runner_is_left_gives_back_what_it_had(journal):
+    given_up = anyio.Event()
+
+    @workflow
+    async def put(item: str, context: WorkflowContext) -> str:
+        with anyio.CancelScope() as scope:
+            async with context.entity(Cart, "ada") as cart:
+                cart.items.append(item)
+                scope.cancel()
+                await anyio.sleep_forever()
+        given_up.set()
+        await context.wait_for("go")
+        return item
+
+    async with runner_of(journal, put) as runner:
+        await runner.start(put, "book", run_id="run")
+        await given_up.wait()
+    async with runner_of(journal, put, add) as runner:
+        assert await runner.run(add, "pen") == ["pen"]
+        run = await runner.get("run")
+        await run.signal("go")
+        assert await run.result() == "book"

@@ -175,7 +175,7 @@ class JsonCodec:
             like: The digest that this one will be compared with: earlier versions had longer ones.
         """
         try:
-            text = plain_json(value, canonical=True) or encode(value, canonical=True)
+            text = encode(value, canonical=True)
         except SerializationError:
             return b""
         if len(like) == EARLIER_BYTES:
